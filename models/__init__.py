@@ -1,0 +1,1 @@
+"""Encoders, speech, fusion and weights. Knows arrays and tensors; never imports `streamer`."""

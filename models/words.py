@@ -1,0 +1,100 @@
+"""Words that count: MiniLM sentence embeddings against prototype sentences of each class, and against neutral ones.
+
+Reimers and Gurevych, "Sentence-BERT", arXiv:1908.10084; all-MiniLM-L6-v2, mean pooling, normalised. The chance of a class is
+a logistic function of how much closer the words are to that class than to neutral speech. What is said is data:
+it is only ever measured, never obeyed. Known trap: sentence embeddings hardly see a negation ("I am not going to shoot").
+
+Shape key: N texts, T tokens, D embedding, K prototypes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from models.features import Array, Said
+
+PROTOTYPES = Path(__file__).with_name("prototypes.toml")
+NEUTRAL = "neutral"
+MOST_TOKENS = 128
+MOST_PIECES = 8  # sentences of one transcript that are measured one by one
+SLOPE = 24.0  # log-odds per unit of similarity
+MARGIN = 0.10  # how much closer to a class than to neutral speech is even odds
+FLOOR = 0.36  # what is this far from everything is neutral
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+")
+
+
+class SentenceEncoder:
+    """Texts to unit vectors, mean pooled over their tokens."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, device: str = "cpu") -> None:
+        self._model = model.eval().to(device)
+        self._tokenizer = tokenizer
+        self._device = device
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "cpu") -> SentenceEncoder:
+        """A local checkpoint in safetensors. Nothing is looked up anywhere else."""
+        transformers_logging.disable_progress_bar()
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        return cls(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), device=device)
+
+    def __call__(self, texts: Sequence[str]) -> Array:
+        """N texts to N x D, float32, each of length 1."""
+        batch = self._tokenizer(list(texts), padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
+        with torch.inference_mode():
+            hidden_NTD: Tensor = self._model(**batch.to(self._device)).last_hidden_state
+            mask_NT1 = batch["attention_mask"].unsqueeze(-1).to(hidden_NTD.dtype)
+            mean_ND = (hidden_NTD * mask_NT1).sum(1) / mask_NT1.sum(1)
+            unit_ND: Array = torch.nn.functional.normalize(mean_ND, dim=1).cpu().numpy()
+        return unit_ND
+
+
+class WordJudge:
+    """Transcripts to `Said`. A text is measured whole and sentence by sentence; the best piece counts."""
+
+    def __init__(self, encoder: SentenceEncoder, prototypes: Path = PROTOTYPES) -> None:
+        self._encoder = encoder
+        raw: dict[str, list[str]] = tomllib.loads(prototypes.read_text("utf-8"))
+        self._neutral_KD = encoder(raw.pop(NEUTRAL))
+        self._classes_KD = {name: encoder(sentences) for name, sentences in raw.items()}
+
+    def __call__(self, texts: Sequence[str]) -> list[Said]:
+        """Blocking; one result per text."""
+        pieces = [pieces_of(text) for text in texts]
+        flat_ND = self._encoder([piece for group in pieces for piece in group]) if pieces else np.empty((0, 0), np.float32)
+        found, at = [], 0
+        for group in pieces:
+            found.append(self._judge(flat_ND[at : at + len(group)]))
+            at += len(group)
+        return found
+
+    def _judge(self, pieces_ND: Array) -> Said:
+        neutral_N = np.maximum((pieces_ND @ self._neutral_KD.T).max(axis=1), FLOOR)
+        chances: dict[str, float] = {}
+        nearest = -1.0
+        for name, class_KD in self._classes_KD.items():
+            similarity_N = (pieces_ND @ class_KD.T).max(axis=1)
+            chances[name] = max(map(chance, similarity_N.tolist(), neutral_N.tolist()))
+            nearest = max(nearest, float(similarity_N.max()))
+        return Said(chances=chances, similarity=nearest, embedding_D=pieces_ND[0].copy())
+
+
+def pieces_of(text: str) -> list[str]:
+    """The whole text first, then its sentences where there are several."""
+    sentences = [piece for piece in _SENTENCE.split(text.strip()) if piece]
+    return [text, *sentences[:MOST_PIECES]] if len(sentences) > 1 else [text]
+
+
+def chance(similarity: float, neutral: float) -> float:
+    """Even odds where the class is MARGIN closer than neutral speech."""
+    return 1.0 / (1.0 + math.exp(-SLOPE * (similarity - neutral - MARGIN)))

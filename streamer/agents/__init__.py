@@ -1,0 +1,1 @@
+"""One file per role: read, call the stage, emit, count. No rule inside."""

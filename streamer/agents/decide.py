@@ -1,0 +1,157 @@
+"""decide: scores in, alerts out, in a Faust agent fed by the source. One record at a time, so that a replay says the same.
+
+State: one record per session in `checkpoints`, written before the checkpoint that commits it. The checkpoint names each
+session's offset, so a session record that is older (a replaced worker wrote it) is noticed, and its scores are read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from streamer.agents.host import host
+from streamer.config import Config
+from streamer.errors import BadRecord, ConfigError, Reason
+from streamer.events import Alert, Message, Micros, Record, SessionId
+from streamer.ids import partition_of
+from streamer.kafka import checkpoints
+from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.stateful import Batch, Position, ReadLog
+from streamer.metrics import Metrics
+from streamer.rules import load_rules
+from streamer.runtime import Runtime
+from streamer.stages.decide import Decider, DecideSettings, checked
+from streamer.stages.headers import TRACEPARENT
+from streamer.stages.wire import dead_letter, read_scores, write_alert, write_deadletter
+from streamer.topology import HOUR
+
+log = structlog.get_logger()
+
+STAGE, SCORES = "decide", "scores"
+FORGET = HOUR
+"""A session is forgotten this long (of arrival time) after its last record."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """One partition: where to read on, the arrival clock before that, and the last applied offset of each session."""
+
+    offset: int
+    clock: int
+    sessions: dict[str, int]
+
+
+@dataclass(slots=True)
+class Deciding:
+    """The state behind the source (`Stateful`). `pending` is what a failed write still owes; `changed` is not yet saved."""
+
+    config: Config
+    producer: Producer
+    metrics: Metrics
+    decider: Decider
+    homes: dict[SessionId, int] = field(default_factory=dict)
+    changed: set[SessionId] = field(default_factory=set)
+    clocks: dict[int, Micros] = field(default_factory=dict)
+    pending: list[Message] = field(default_factory=list)
+
+    async def restore(self, partition: int, saved: Mapping[str, bytes], read: ReadLog) -> Mapping[str, Position]:
+        """Take over the sessions' states; where one is older than the checkpoint says, read from there."""
+        del read
+        if "" not in saved:
+            return {}
+        checkpoint = msgspec.json.decode(saved[""], type=Checkpoint)
+        offset = checkpoint.offset
+        for name, value in saved.items():
+            if name:
+                self.homes[self._take(name, value)] = partition
+        for name, applied in checkpoint.sessions.items():
+            have = self.decider.offset(SessionId(name))
+            offset = min(offset, have + 1) if have < applied else offset
+        self.clocks[partition] = Micros(checkpoint.clock)
+        return {SCORES: Position(offset=offset, clock=Micros(checkpoint.clock))}
+
+    async def handle(self, batch: Batch) -> None:
+        """Judge every record. Bears repetition: what was applied is ignored, and what it caused is still pending."""
+        await self._send()
+        for record in batch.records:
+            self.metrics.read.labels(STAGE, record.topic).inc()
+            self.metrics.read_bytes.labels(STAGE, record.topic).inc(len(record.value or b""))
+            self._judge(record)
+        for (_, partition), clock in batch.clocks.items():
+            self.clocks[partition] = clock.arrival
+        await self._send()
+
+    async def checkpoint(self, partition: int, positions: Mapping[str, int]) -> bytes:
+        """Write the sessions that changed, forget those long silent, and say what that commits."""
+        clock = self.clocks.get(partition, Micros(0))
+        gone = [s for s in self.decider.silent_since(Micros(clock - FORGET)) if self.homes.get(s) == partition]
+        changed = sorted(s for s in self.changed if self.homes[s] == partition and s not in gone)
+        states = [checkpoints.message(STAGE, partition, self.decider.state(s), name=s) for s in changed]
+        await self.producer.send([*states, *(checkpoints.message(STAGE, partition, None, name=s) for s in gone)])
+        self.changed -= {*changed, *gone}
+        for session in gone:
+            self.decider.forget(session)
+            del self.homes[session]
+        applied = {str(s): self.decider.offset(s) for s, home in self.homes.items() if home == partition}
+        return msgspec.json.encode(Checkpoint(offset=positions[SCORES], clock=clock, sessions=applied))
+
+    async def gap(self, topic: str, partition: int, wanted: int, found: int) -> None:
+        """Scores that are gone are windows without a score: they count as negative."""
+        log.warning("scores are gone before they were judged", topic=topic, partition=partition, first=wanted, last=found - 1)
+
+    def drop(self) -> None:
+        """Forget every session."""
+        for session in self.homes:
+            self.decider.forget(session)
+        self.homes.clear()
+        self.changed.clear()
+        self.clocks.clear()
+        self.pending.clear()
+
+    def _take(self, name: str, value: bytes) -> SessionId:
+        try:
+            return self.decider.restore(value)
+        except ValueError as exc:
+            raise ConfigError(f"the record decide/{name} in {checkpoints.TOPIC} is of another version: {exc}") from exc
+
+    def _judge(self, record: Record) -> None:
+        try:
+            alerts = self._alerts(record)
+        except Exception as exc:  # a codec's own fault must not stop the stage either
+            reason = exc.reason if isinstance(exc, BadRecord) else Reason.UNEXPECTED
+            self.metrics.dead.labels(STAGE, reason.value).inc()
+            self.pending.append(write_deadletter(dead_letter(STAGE, record, exc)))
+            return
+        keep = tuple(header for header in record.headers if header[0] == TRACEPARENT)
+        for alert in alerts:
+            self.metrics.alerts.labels(alert.rule, alert.severity.value, alert.state.value).inc()
+            self.pending.append(write_alert(alert, keep=keep))
+
+    def _alerts(self, record: Record) -> list[Alert]:
+        told = checked(read_scores(record))
+        home = partition_of(told.session.encode(), self.config.kafka.partitions)
+        if home != record.partition:
+            raise BadRecord(Reason.WRONG_PARTITION, f"key: belongs to partition {home}, stands in {record.partition}")
+        self.homes[told.session] = record.partition
+        self.changed.add(told.session)
+        return self.decider.push(told, arrival=record.arrival, offset=record.offset)
+
+    async def _send(self) -> None:
+        if self.pending:
+            await self.producer.send(self.pending)
+            for message in self.pending:
+                self.metrics.written.labels(STAGE, message.topic).inc()
+                self.metrics.written_bytes.labels(STAGE, message.topic).inc(len(message.value or b""))
+            self.pending.clear()
+
+
+async def run(runtime: Runtime) -> None:
+    """Decide until `runtime.stop` is set. Raises ConfigError for rules that are wrong."""
+    config, metrics = runtime.config, runtime.metrics
+    decider = Decider(load_rules(config.rules), DecideSettings.beyond(config.align))
+    kafka = Kafka(config.kafka, password=runtime.secrets.get(config.kafka.password_env or ""))
+    async with Producer(kafka) as producer:
+        stateful = Deciding(config=config, producer=producer, metrics=metrics, decider=decider)
+        await host(runtime, kafka, owner=STAGE, topics=(SCORES,), stateful=stateful, producer=producer)

@@ -1,0 +1,232 @@
+"""infer: encodes media as they arrive, fuses what a window names, writes its score. See DESIGN, Inference.
+
+Four loops share the lanes: the intake reads, the encoder encodes, the fetcher gets what is missing, and `_fuse` scores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+import structlog
+
+from streamer.agents.infer_encode import Encoder, EngineThread
+from streamer.agents.infer_fetch import Fetcher
+from streamer.agents.infer_read import Intake, payload_of
+from streamer.agents.infer_write import Writer
+from streamer.engine import open_engine
+from streamer.errors import BadRecord, Reason, Transient
+from streamer.events import Event, EventRef, Message, Modality, Record, Scores, SessionMark
+from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.log import LogReader
+from streamer.kafka.topics import check_topics
+from streamer.runtime import Runtime
+from streamer.stages.cache import Unusable
+from streamer.stages.envelope import read_head
+from streamer.stages.fuse import Engine, Judgement
+from streamer.stages.judge import fuse_input, scores
+from streamer.stages.lane import Lane, Step
+from streamer.stages.wire.records import write_scores, write_silence, write_window
+
+MOST = 64  # windows of one lane that are fused together
+COMMIT_EVERY = 0.5  # seconds
+STALLED = 120.0  # seconds in which windows wait and none is done
+FETCH_AGAIN = 1.0  # seconds
+
+Wanted = tuple[Lane, EventRef]
+log = structlog.get_logger()
+
+
+async def run(runtime: Runtime) -> None:
+    """Work until `runtime.stop` is set."""
+    config = runtime.config
+    await serve(runtime, lambda: open_engine(config.infer, config.home))
+
+
+async def serve(runtime: Runtime, build: Callable[[], Engine]) -> None:
+    """`run` with any engine; `build` is called in the thread that will own it."""
+    config = runtime.config
+    kafka = Kafka(config.kafka, password=runtime.secrets.get(config.kafka.password_env or ""))
+    await check_topics(kafka)
+    async with AsyncExitStack() as stack:
+        producer = await stack.enter_async_context(Producer(kafka))
+        reader = await stack.enter_async_context(LogReader(kafka))
+        fetcher = await stack.enter_async_context(Fetcher(kafka))
+        engine = await EngineThread.open(build)
+        stack.callback(engine.close)
+        worker = Worker(runtime, kafka, engine=engine, producer=producer, reader=reader, fetcher=fetcher)
+        await worker.run()
+
+
+class Worker:
+    """One process's infer."""
+
+    def __init__(
+        self, runtime: Runtime, kafka: Kafka, *, engine: EngineThread, producer: Producer, reader: LogReader, fetcher: Fetcher
+    ) -> None:
+        self._runtime, self._metrics, self._engine, self._fetcher = runtime, runtime.metrics, engine, fetcher
+        self._partitions = runtime.config.kafka.partitions
+        self._writer = Writer(producer, runtime.metrics, runtime.health)
+        changed = asyncio.Event()
+        self._encoder = Encoder(engine, runtime.config.infer, runtime.metrics, self._writer.bury, changed)
+        self._intake = Intake(
+            kafka,
+            runtime.config,
+            runtime.metrics,
+            runtime.health,
+            reader=reader,
+            encoder=self._encoder,
+            writer=self._writer,
+            changed=changed,
+        )
+        self._changed = changed
+        self._wanted = asyncio.Queue[Wanted]()
+        self._moved = time.monotonic()
+
+    async def run(self) -> None:
+        """Until `runtime.stop` is set. Raises what ended a loop."""
+        await self._intake.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                loops = [
+                    group.create_task(loop) for loop in (self._intake.run(), self._encoder.run(), self._fetch(), self._fuse(), self._tick())
+                ]
+                await self._runtime.stop.wait()
+                async with self._intake.lock:  # what is being written is finished
+                    for loop in loops:
+                        loop.cancel()
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+        finally:
+            self._encoder.close()
+            await self._intake.stop()
+
+    # fetching
+
+    async def _fetch(self) -> None:
+        while True:
+            wanted = [await self._wanted.get()]
+            while not self._wanted.empty():
+                wanted.append(self._wanted.get_nowait())
+            left = {ref.origin: (lane, ref) for lane, ref in wanted if self._intake.lanes.get(lane.partition) is lane}
+            try:
+                async for origin, record in self._fetcher.fetch(list(left)):
+                    self._fetched(*left.pop(origin), record)
+            except Transient as exc:
+                log.warning("fetching again", error=str(exc))
+                self._metrics.retries.labels("infer").inc()
+                await asyncio.sleep(FETCH_AGAIN)
+                for each in left.values():
+                    self._wanted.put_nowait(each)
+
+    def _fetched(self, lane: Lane, ref: EventRef, record: Record | None) -> None:
+        self._metrics.refetched.labels(ref.modality.value).inc()
+        try:
+            head = read_head(record, self._partitions) if record else None
+        except BadRecord as exc:  # align has buried it
+            self._without(lane, ref, exc.reason)
+            return
+        if record is None or not isinstance(head, Event):
+            self._without(lane, ref, Reason.EXPIRED)
+        else:
+            self._encoder.submit(lane, ref.origin, ref.modality, payload_of(head, record))
+
+    def _without(self, lane: Lane, ref: EventRef, reason: Reason) -> None:
+        lane.cache.put(ref.origin, Unusable(reason=reason))
+        self._changed.set()
+
+    # scoring
+
+    async def _fuse(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._encoder.failure:
+                raise self._encoder.failure
+            async with self._intake.lock:
+                while self._intake.open and await self._cycle():
+                    self._moved = time.monotonic()
+
+    async def _cycle(self) -> bool:
+        """Score what is ready, in one forward and one write. False: nothing was."""
+        started, generation = time.monotonic(), self._intake.generation
+        lanes = list(self._intake.lanes.values())
+        for lane in lanes:
+            self._hand_over(lane)
+        ready = {lane.partition: entries for lane in lanes if (entries := lane.ready(MOST))}
+        if not ready:
+            return False
+        steps = [step for lane in lanes for step in lane.held(ready.get(lane.partition, ()))]
+        judged = iter(await self._judge([step for step in steps if step.scored]))
+        found = [self._output(step, next(judged) if step.scored else None) for step in steps]
+        outputs = [output for output in found if output]
+        written = await self._writer.send([message for message, _ in outputs], ours=lambda: generation == self._intake.generation)
+        if len(written) < len(outputs):
+            return False
+        for lane in lanes:
+            lane.done(ready.get(lane.partition, ()))
+        for (_, score), place in zip(outputs, written, strict=True):
+            if score:
+                self._writer.scored(score, place)
+        self._metrics.latency.labels("infer").observe(time.monotonic() - started)
+        return True
+
+    def _hand_over(self, lane: Lane) -> None:
+        """What the next window lacks is encoded from its own quotation, or fetched."""
+        for ref in lane.missing():
+            if ref.words:
+                self._encoder.submit(lane, ref.origin, ref.modality, ref.words)
+            else:
+                self._wanted.put_nowait((lane, ref))
+
+    async def _judge(self, steps: Sequence[Step]) -> list[Judgement | None]:
+        """One forward for all; None for a window that the head cannot bear, which is buried."""
+        if not steps:
+            return []
+        try:
+            return list(await self._engine.fuse([fuse_input(step.window, step.features) for step in steps]))
+        except Exception as exc:
+            if len(steps) > 1:
+                middle = len(steps) // 2
+                return [*await self._judge(steps[:middle]), *await self._judge(steps[middle:])]
+            await self._engine.probe(Modality.FRAMES)
+            log.exception("a window cannot be scored", window=steps[0].window.id)
+            await self._writer.bury(_record(steps[0]), exc)
+            return [None]
+
+    def _output(self, step: Step, judgement: Judgement | None) -> tuple[Message, Scores | None] | None:
+        if isinstance(step.entry.what, SessionMark):
+            return write_silence("scores", step.entry.what), None
+        if judgement is None:
+            return None
+        score = scores(step.window, step.features, judgement, model=self._engine.version, calibrated=self._engine.calibrated)
+        return write_scores(score), score
+
+    # watching
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_EVERY)
+            await self._intake.commit()
+            self._intake.measure()
+            waiting = sum(map(len, self._intake.lanes.values()))
+            if not waiting or not self._intake.open:
+                self._moved = time.monotonic()
+            elif time.monotonic() - self._moved > STALLED:
+                raise Transient(f"{waiting} windows wait, and none was scored for {STALLED:.0f} s")
+
+
+def _record(step: Step) -> Record:
+    """The record of `windows` that a window came in, as we would write it."""
+    message = write_window(step.window)
+    return Record(
+        topic=message.topic,
+        partition=step.partition,
+        offset=step.entry.offset,
+        arrival=step.window.trigger,
+        key=message.key,
+        value=message.value,
+        headers=message.headers,
+    )

@@ -1,0 +1,288 @@
+"""What infer reads: media ahead of their windows as far as the cache allows, and windows always.
+
+Laws:
+1. Only `windows` is committed, up to what is done; partitions that were taken away are never committed.
+2. While the gate is closed nothing is taken in. It closes at once when partitions are revoked, and opens in the same step
+   in which every partition has been sought. Revoked partitions leave nothing behind.
+3. A media partition whose lane is full is sought back and paused until there is room; `windows` is never paused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+from aiokafka import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from streamer.agents.infer_encode import Encoder, Payload
+from streamer.agents.infer_write import Writer
+from streamer.config import Config
+from streamer.errors import BadRecord, ConfigError, Transient
+from streamer.events import Event, Mark, Modality, Record, SessionMark, Window
+from streamer.health import Health
+from streamer.kafka.client import Kafka
+from streamer.kafka.log import LogReader
+from streamer.metrics import Metrics
+from streamer.stages.envelope import read_head
+from streamer.stages.lane import Admission, Lane
+from streamer.stages.resume import LOOK, media_positions
+from streamer.stages.wire.records import read_window
+from streamer.topology import MIB, STAGE
+
+POLL_MS = 100
+FETCH_WAIT_MS = 25  # how long the broker may hold a fetch open; a partition cannot be asked for again meanwhile
+AGAIN = 0.2  # seconds before the log is asked again where it could not be read
+WINDOWS = "windows"
+MEDIA = tuple(modality.value for modality in Modality)
+
+Raw = ConsumerRecord[bytes, bytes]
+log = structlog.get_logger()
+
+
+class Intake:
+    """The group's consumer and the lanes of its partitions. `lock` is held by whoever writes for these lanes."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        config: Config,
+        metrics: Metrics,
+        health: Health,
+        *,
+        reader: LogReader,
+        encoder: Encoder,
+        writer: Writer,
+        changed: asyncio.Event,
+    ) -> None:
+        self._kafka, self._config, self._metrics, self._health = kafka, config, metrics, health
+        self._reader, self._encoder, self._writer = reader, encoder, writer
+        self._consumer = kafka.consumer(group="infer", fetch_max_wait_ms=FETCH_WAIT_MS)
+        self._numbers: tuple[int, ...] | None = None
+        self._next = dict[TopicPartition, int]()
+        self._paused = set[TopicPartition]()
+        self._committed = dict[TopicPartition, int]()
+        self.lanes = dict[int, Lane]()
+        self.lock = asyncio.Lock()
+        self.open = False
+        self.generation = 0
+        self._changed = changed
+
+    async def start(self) -> None:
+        """Join the group. Raises Transient."""
+        self._consumer.subscribe([self._kafka.physical(topic) for topic in STAGE["infer"].reads], listener=_Listener(self))
+        try:
+            await self._consumer.start()
+        except KafkaError as exc:
+            raise Transient(f"no broker at {self._kafka.settings.bootstrap}: {exc}") from exc
+
+    async def stop(self) -> None:
+        """Leave the group. What was done is committed before."""
+        self.open = False
+        await self.commit()
+        await self._consumer.stop()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            if self.open:
+                await self._step()
+            elif self._numbers is None or not await self._restore(self.generation):
+                await asyncio.sleep(AGAIN)
+
+    async def commit(self) -> None:
+        """Tell the group how far `windows` is done. What fails is told again the next time."""
+        done = {self._kafka.partition(WINDOWS, number): lane.next_offset for number, lane in self.lanes.items()}
+        if not done or done == self._committed:
+            return
+        try:
+            await self._consumer.commit(done)
+            self._committed = done
+        except (KafkaError, IllegalStateError) as exc:
+            log.warning("not committed", error=repr(exc))
+
+    def measure(self) -> None:
+        """Set the gauges."""
+        self._metrics.cached.set(sum(len(lane.cache) for lane in self.lanes.values()))
+        for topic in STAGE["infer"].reads:
+            tps = [self._kafka.partition(topic, number) for number in self.lanes]
+            self._metrics.lag.labels("infer", topic).set(sum((self._consumer.highwater(tp) or 0) - self._at(tp) for tp in tps))
+
+    def _at(self, tp: TopicPartition) -> int:
+        end: int = self._consumer.highwater(tp) or 0
+        lane = self.lanes.get(tp.partition)
+        at = lane.next_offset if lane and tp.topic == self._kafka.physical(WINDOWS) else self._next.get(tp, end)
+        return min(at, end)
+
+    # reading
+
+    async def _step(self) -> None:
+        generation = self.generation
+        try:
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS)
+        except NoOffsetForPartitionError:
+            return  # asked before it was sought: it has a position now
+        except OffsetOutOfRangeError as exc:
+            log.warning("retention overtook the reader: starting over", partitions=str(exc))
+            await self.give_up()
+            return
+        except KafkaError as exc:
+            log.warning("cannot read", error=repr(exc))
+            return
+        for tp in sorted(batches, key=self._windows_last):
+            if self.open and generation == self.generation:
+                await self._take(tp, batches[tp])
+        if batches:
+            self._changed.set()
+        self._resume()
+
+    def _windows_last(self, tp: TopicPartition) -> bool:
+        return bool(tp.topic == self._kafka.physical(WINDOWS))
+
+    async def _take(self, tp: TopicPartition, batch: Iterable[Raw]) -> None:
+        lane = self.lanes[tp.partition]
+        for raw in batch:
+            if raw.offset < self._next[tp]:
+                continue
+            record = self._kafka.record(raw)
+            if record.topic == WINDOWS:
+                lane.window(record.offset, record.arrival, await self._window(record))
+            elif not self._media(lane, record):
+                self._consumer.seek(tp, raw.offset)
+                self._consumer.pause(tp)
+                self._paused.add(tp)
+                return
+            self._next[tp] = raw.offset + 1
+            self._metrics.read.labels("infer", record.topic).inc()
+            self._metrics.read_bytes.labels("infer", record.topic).inc(len(record.value or b""))
+
+    async def _window(self, record: Record) -> Window | SessionMark | None:
+        try:
+            return read_window(record)
+        except BadRecord as exc:
+            await self._writer.bury(record, exc)
+            return None
+
+    def _media(self, lane: Lane, record: Record) -> bool:
+        """Hand an event to the encoder. False: its lane is full. Bad headers are align's to bury."""
+        try:
+            head = read_head(record, self._config.kafka.partitions)
+        except BadRecord:
+            return True
+        if isinstance(head, Mark):
+            lane.cache.passed(head.arrival)
+            return True
+        admission = lane.event(head)
+        if admission is Admission.ENCODE:
+            self._encoder.submit(lane, head.origin, head.track.modality, payload_of(head, record))
+        return admission is not Admission.FULL
+
+    def _resume(self) -> None:
+        for tp in [tp for tp in self._paused if self.lanes[tp.partition].cache.roomy()]:
+            self._consumer.resume(tp)
+            self._paused.discard(tp)
+
+    # whose partitions
+
+    async def _restore(self, generation: int) -> bool:
+        """Find out where to read on, seek everything, open the gate."""
+        numbers = self._numbers or ()
+        try:
+            positions = {number: await self._positions(number) for number in numbers}
+        except (KafkaError, Transient) as exc:
+            log.warning("cannot find out where to read on", error=repr(exc))
+            return False
+        if generation != self.generation:
+            return False
+        self._forget()
+        bound = self._config.infer.cache_mb * MIB // max(1, len(numbers))
+        for number, at in positions.items():  # no await from here to the end: the gate opens on exactly these positions
+            self.lanes[number] = Lane(number, bound=bound, next_offset=at[WINDOWS])
+            for topic, offset in at.items():
+                tp = self._kafka.partition(topic, number)
+                self._next[tp] = offset
+                self._consumer.seek(tp, offset)
+                self._consumer.resume(tp)
+        self.open = True
+        self._health.ready()
+        log.info("partitions restored", partitions=numbers, positions=positions)
+        return True
+
+    async def _positions(self, number: int) -> dict[str, int]:
+        """Topic -> the offset to read on from."""
+        tps = {topic: self._kafka.partition(topic, number) for topic in (*MEDIA, WINDOWS)}
+        starts = await self._reader.starts(tps.values())
+        end = await self._reader.end(tps[WINDOWS])
+        committed = await self._consumer.committed(tps[WINDOWS])
+        if committed is not None and committed > end:
+            raise ConfigError(
+                f"infer has committed windows/{number}@{committed}, but that log ends at {end}: the topic was made anew. "
+                f"Use another prefix, or delete the group {self._kafka.physical('infer')}"
+            )
+        at = max(committed or 0, starts[tps[WINDOWS]])
+        before, after = list[Window](), list[Window]()
+        async for record in self._reader.read(WINDOWS, max(0, at - LOOK), partition=number):
+            if record.offset >= at + LOOK:
+                break
+            (before if record.offset < at else after).extend(_windows(record))
+        media = media_positions(before, after, {topic: starts[tps[topic]] for topic in MEDIA}, committed=committed is not None)
+        ends = {topic: await self._reader.end(tps[topic]) for topic, offset in media.items() if offset is None}
+        return {topic: ends[topic] if offset is None else offset for topic, offset in media.items()} | {WINDOWS: at}
+
+    def assigned(self, partitions: set[TopicPartition]) -> None:
+        """The group gives partitions: nothing is fetched from them until they are restored."""
+        self._consumer.pause(*partitions)
+        self.generation += 1
+        self._numbers = tuple(sorted({tp.partition for tp in partitions}))
+
+    async def revoked(self) -> None:
+        """The group takes our partitions. Everything before the first await happens before anybody else can run."""
+        self.open = False
+        self.generation += 1
+        self._health.not_ready("waiting for partitions")
+        async with self.lock:  # what is being written is finished first; `generation` tells it to hurry
+            await self.commit()
+            self._numbers = None
+            self._forget()
+
+    async def give_up(self) -> None:
+        """Start over with the same partitions."""
+        self.open = False
+        async with self.lock:
+            await self.commit()
+            self._consumer.pause(*self._next)
+
+    def _forget(self) -> None:
+        self._encoder.drop()
+        self.lanes.clear()
+        self._next.clear()
+        self._paused.clear()
+        self._committed.clear()
+
+
+class _Listener(ConsumerRebalanceListener):
+    """aiokafka's callbacks."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._intake.revoked()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._intake.assigned(assigned)
+
+
+def payload_of(event: Event, record: Record) -> Payload:
+    """What is to be encoded of an event."""
+    return event.words or record
+
+
+def _windows(record: Record) -> list[Window]:
+    try:
+        what = read_window(record)
+    except BadRecord:
+        return []
+    return [what] if isinstance(what, Window) else []

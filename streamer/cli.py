@@ -1,0 +1,248 @@
+"""The `streamer` command: roles and tools. The only place that reads the environment.
+
+Every command says what it needs in its `--help`. Exit codes: 0 done, 1 failed, 2 the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+from rich.console import Console
+
+from streamer import __version__
+from streamer.config import Config, WebhookSinkSettings, load
+from streamer.errors import ConfigError, StreamerError
+from streamer.topology import PIPELINE, ROLES
+
+if TYPE_CHECKING:
+    from streamer.kafka.client import Kafka
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+config_app = typer.Typer(no_args_is_help=True, help="Check a configuration file, or show it with every default filled in.")
+topics_app = typer.Typer(no_args_is_help=True, help="Create the topics, or compare those of a broker with what is wanted.")
+weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights: data files out of pinned packages, checked by digest.")
+dead_app = typer.Typer(no_args_is_help=True, help="Records that a stage could not use: which, where, and why.")
+for name, sub in (("config", config_app), ("topics", topics_app), ("weights", weights_app), ("deadletter", dead_app)):
+    app.add_typer(sub, name=name)
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The YAML file that all roles share.", envvar="STREAMER_CONFIG")]
+console = Console()
+
+
+def home() -> Path:
+    """Where weights, the broker's files and the demo's output live: STREAMER_HOME, or a folder in the user's cache."""
+    return Path(os.environ.get("STREAMER_HOME") or Path.home() / ".cache" / "streamer")
+
+
+def with_home(config: Config) -> Config:
+    """The configuration with its `home` filled in."""
+    return config if config.home else config.model_copy(update={"home": home()})
+
+
+def secrets_of(config: Config) -> dict[str, str]:
+    """The values of the environment variables that the configuration names. Raises ConfigError, naming those that are missing."""
+    wanted = {config.kafka.password_env}
+    wanted |= {source.password_env for session in config.sessions for source in session.sources}
+    wanted |= {sink.secret_env for sink in config.deliver.sinks if isinstance(sink, WebhookSinkSettings)}
+    names = sorted(name for name in wanted if name)
+    if missing := [name for name in names if not os.environ.get(name)]:
+        raise ConfigError(f"the configuration names environment variables that are not set: {', '.join(missing)}")
+    return {name: os.environ[name] for name in names}
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (default: info; for the demo, warning).")] = None,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="One JSON object per log line.")] = False,
+) -> None:
+    """Real-time multimodal alerting on Kafka.
+
+    Try it: `streamer demo`. Your own camera: copy deploy/streamer.example.yaml, then `streamer config check` and `streamer run`.
+    """
+    from streamer.roles import Logging, configure_logging
+
+    if version:
+        console.print(f"streamer {__version__}")
+        raise typer.Exit
+    quiet = context.invoked_subcommand == "demo"
+    context.obj = Logging(level=log_level or ("warning" if quiet else "info"), json=json_logs)
+    configure_logging(context.invoked_subcommand or "streamer", context.obj)
+
+
+@app.command()
+def role(context: typer.Context, name: Annotated[str, typer.Argument(help=f"One of: {', '.join(ROLES)}.")], config: ConfigPath) -> None:
+    """Run one role in this process, until Ctrl-C or SIGTERM."""
+    from streamer.roles import configure_logging, run_role
+
+    configure_logging(name, context.obj)
+    settings = with_home(load(config))
+    raise typer.Exit(run_role(name, settings, secrets_of(settings)))
+
+
+@app.command()
+def run(context: typer.Context, config: ConfigPath) -> None:
+    """Run every role on this machine, each in a process of its own, until Ctrl-C.
+
+    With `kafka.bootstrap: embedded` a broker is started too; it keeps its data in memory and loses it at the end.
+    """
+    from streamer.supervise import run_all
+
+    settings = with_home(load(config))
+    secrets_of(settings)
+    password = os.environ.get(settings.kafka.password_env or "")
+    asyncio.run(run_all(settings, password=password, logging=context.obj))
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    fast: Annotated[bool, typer.Option("--fast", help="As fast as this machine can, instead of at real pace.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for alert JSON and snapshots.")] = Path("out/demo"),
+    scene: Annotated[Path, typer.Option(help="The scene to play.")] = Path("deploy/demo/scene.yaml"),
+    bootstrap: Annotated[str, typer.Option(help="A real Kafka (host:port) instead of the embedded broker.")] = "embedded",
+) -> None:
+    """Play a composed scene of about a minute through the whole pipeline and compare the alerts with its script.
+
+    Exit code 0 only if everything that must fire fired, and nothing fired that must not.
+    """
+    from streamer.demo import play
+
+    raise typer.Exit(asyncio.run(play(scene, out=out, fast=fast, home=home(), bootstrap=bootstrap, logging=context.obj)))
+
+
+@app.command()
+def stages() -> None:
+    """Show the pipeline: every stage, what it reads, what it writes, what it remembers."""
+    from rich.table import Table
+
+    table = Table("stage", "reads", "writes", "state", "runs as")
+    for stage in PIPELINE:
+        table.add_row(stage.name, ", ".join(stage.reads), ", ".join(stage.writes), stage.state, stage.runs_as)
+    console.print(table)
+
+
+@config_app.command("check")
+def config_check(config: ConfigPath) -> None:
+    """Say whether the file is valid; name every wrong field if not."""
+    settings = load(config)
+    if settings.rules:
+        from streamer.rules import load_rules
+
+        load_rules(settings.rules)
+    secrets_of(settings)
+    console.print(f"{config}: ok, {len(settings.sessions)} sessions, {sum(len(s.sources) for s in settings.sessions)} sources")
+
+
+@config_app.command("show")
+def config_show(config: ConfigPath) -> None:
+    """Print the configuration with all defaults. Logins inside URLs are not shown."""
+    from streamer.sources.urls import redact
+
+    shown = load(config).model_dump(mode="json")
+    for session in shown["sessions"]:
+        for source in session["sources"]:
+            source["url"] = redact(source["url"])
+    sys.stdout.write(yaml.safe_dump(shown, sort_keys=False))
+
+
+@topics_app.command("create")
+def topics_create(config: ConfigPath) -> None:
+    """Create what is missing; refuse a broker whose topics disagree, with both numbers."""
+    from streamer.kafka.topics import create_topics
+
+    settings = load(config).kafka
+    created = asyncio.run(create_topics(_kafka(config)))
+    console.print(f"topics on {settings.bootstrap}: {len(created)} created, all as wanted")
+
+
+@topics_app.command("check")
+def topics_check(config: ConfigPath) -> None:
+    """Compare a broker's topics with what is wanted; change nothing."""
+    from streamer.kafka.topics import check_topics
+
+    asyncio.run(check_topics(_kafka(config)))
+    console.print("all topics are as wanted")
+
+
+@weights_app.command("pull")
+def weights_pull() -> None:
+    """Fetch what is missing, check every digest. Installs nothing; works without network afterwards."""
+    from streamer.engine import pull_weights
+
+    fetched = pull_weights(home())
+    console.print(f"weights: {', '.join(fetched) or 'all here'}, checked, in {home() / 'weights'}")
+
+
+@weights_app.command("ls")
+def weights_ls() -> None:
+    """List the weights: job, package, licence, size, and whether they are here."""
+    from rich.table import Table
+
+    from streamer.engine import list_weights
+
+    table = Table("job", "file", "package", "licence", "MB", "state")
+    for row in list_weights(home()):
+        package = f"{row.package.name} {row.package.version}"
+        table.add_row(row.file.job, row.file.path, package, row.package.licence, f"{row.file.size / 1e6:.1f}", row.state.value)
+    console.print(table)
+
+
+@weights_app.command("verify")
+def weights_verify() -> None:
+    """Compute every digest again. Fails on the first file that is missing or altered."""
+    from streamer.engine import verify_weights
+
+    verify_weights(home())
+    console.print("all weights are as the manifest says")
+
+
+@dead_app.command("ls")
+def dead_ls(
+    config: ConfigPath,
+    stage: Annotated[str | None, typer.Option(help="Only what this stage refused.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only this session.")] = None,
+) -> None:
+    """List dead letters, oldest first."""
+    from streamer.kafka.deadletters import print_list
+
+    asyncio.run(print_list(_kafka(config), console, stage=stage, reason=reason, session=session))
+
+
+@dead_app.command("show")
+def dead_show(
+    config: ConfigPath,
+    letter: Annotated[str, typer.Argument(help="The dead letter's id, or its beginning.")],
+    save: Annotated[Path | None, typer.Option(help="Write the payload to this file.")] = None,
+) -> None:
+    """Show one dead letter: headers, reason, origin, the payload's size and digest."""
+    from streamer.kafka.deadletters import print_one
+
+    asyncio.run(print_one(_kafka(config), console, letter, save=save))
+
+
+def _kafka(path: Path) -> Kafka:
+    from streamer.kafka.client import Kafka
+
+    settings = load(path).kafka
+    return Kafka(settings, password=os.environ.get(settings.password_env or ""))
+
+
+def main() -> None:
+    """Run the command; an error that we understand is one message, not a traceback."""
+    try:
+        app()
+    except ConfigError as exc:
+        Console(stderr=True).print(f"[bold red]configuration:[/] {exc}", highlight=False)
+        sys.exit(2)
+    except StreamerError as exc:
+        Console(stderr=True).print(f"[bold red]failed:[/] {exc}", highlight=False)
+        sys.exit(1)

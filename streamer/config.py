@@ -1,0 +1,264 @@
+"""Settings: frozen values that cannot be wrong. One YAML file serves every role; each role reads its part.
+
+Durations are written "300ms", "2s", "10min", "1h" or as plain seconds, and held as `Micros`. Secrets are named, not
+written: `secret_env: NAME` says which environment variable holds one (the command line reads it, nobody else).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from streamer.errors import ConfigError
+from streamer.events import MILLISECOND, SECOND, Micros, Modality, Pace
+
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(us|ms|s|min|h)$")
+_UNIT = {"us": 1, "ms": 1_000, "s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000}
+
+
+def parse_duration(value: Any) -> Micros:
+    """ "300ms" -> 300_000. Plain numbers are seconds. Raises ValueError with the forms that are allowed."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Micros(round(value * SECOND))
+    if isinstance(value, str) and (found := _DURATION.match(value.strip())):
+        return Micros(round(float(found[1]) * _UNIT[found[2]]))
+    raise ValueError('a duration is "300ms", "2s", "10min", "1h" or a number of seconds')
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(lambda us: f"{us}us", when_used="json"), Field(ge=0)]
+Id = Annotated[str, Field(pattern=ID)]
+
+
+class Settings(BaseModel):
+    """Common rules: frozen, unknown keys refused, and a value is never printed in an error (it may be a secret)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KafkaSettings(Settings):
+    """The broker. `bootstrap: embedded` starts one inside `streamer run` (memory only, for trying things out).
+
+    `idempotent` is for the producers; the embedded broker has none of it, so `streamer run` turns it off there.
+    """
+
+    bootstrap: str = "embedded"
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 12
+    replication: Annotated[int, Field(ge=1, le=9)] = 1
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str | None = None
+    password_env: str | None = None
+    ca_file: Path | None = None
+    session_timeout: Duration = Micros(10 * SECOND)
+    idempotent: bool = True
+    embedded_memory_mb: Annotated[int, Field(ge=64)] = 2_048
+
+
+class SourceSettings(Settings):
+    """One camera, microphone or file. `url` is rtsp://..., a file's path, or scene:PATH for a composed scene.
+
+    `start` is the event time of a file's first sample: an RFC 3339 time, or `now` (rounded up to a hop).
+    `username`/`password_env` are for RTSP; a login inside the url works too and is never logged.
+    """
+
+    name: Id
+    url: str
+    video: bool = True
+    audio: bool = True
+    pace: Pace = Pace.LIVE
+    start: str = "now"
+    fps: Annotated[float, Field(gt=0, le=60)] = 2.0
+    width: Annotated[int, Field(ge=64, le=7_680)] = 768
+    quality: Annotated[int, Field(ge=10, le=100)] = 85
+    loop: bool = False
+    stall: Duration = Micros(10 * SECOND)
+    username: str | None = None
+    password_env: str | None = None
+
+
+class SessionSettings(Settings):
+    """One watched place and its sources. `expect` lists modalities that alignment waits for from the start."""
+
+    id: Id
+    sources: tuple[SourceSettings, ...] = ()
+    expect: tuple[Modality, ...] | None = None
+
+    def expected(self) -> tuple[Modality, ...]:
+        """What to wait for: `expect` if given, else what the sources carry (transcripts where there is audio)."""
+        if self.expect is not None:
+            return self.expect
+        found = set[Modality]()
+        for source in self.sources:
+            found |= {Modality.FRAMES} if source.video else set()
+            found |= {Modality.AUDIO, Modality.TRANSCRIPTS} if source.audio else set()
+        return tuple(sorted(found))
+
+
+class AlignSettings(Settings):
+    """How windows are cut, how long one waits, and what is late. See the laws in DESIGN and `stages/align.py`."""
+
+    length: Duration = Micros(2 * SECOND)
+    hop: Duration = Micros(1 * SECOND)
+    bound_frames: Duration = Micros(300 * MILLISECOND)
+    bound_audio: Duration = Micros(300 * MILLISECOND)
+    bound_transcripts: Duration = Micros(300 * MILLISECOND)
+    wait_for: tuple[Modality, ...] = (Modality.FRAMES, Modality.AUDIO)
+    patience: Duration = Micros(3 * SECOND)
+    horizon: Duration = Micros(120 * SECOND)
+    idle: Duration = Micros(5 * SECOND)
+    session_end: Duration = Micros(600 * SECOND)
+    skew: Duration = Micros(5 * SECOND)
+    recorded_span: Duration = Micros(24 * 3_600 * SECOND)
+    longest_event: Duration = Micros(60 * SECOND)
+    max_events: Annotated[int, Field(ge=1_000)] = 200_000
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not 0 < self.hop <= self.length:
+            raise ValueError(f"hop={self.hop} us must be in (0, length={self.length} us]")
+        if self.horizon < self.length:
+            raise ValueError(f"horizon={self.horizon} us is shorter than length={self.length} us")
+        return self
+
+    def bound(self, modality: Modality) -> Micros:
+        """How far behind a track's progress its watermark stays, in microseconds."""
+        return Micros(
+            {
+                Modality.FRAMES: self.bound_frames,
+                Modality.AUDIO: self.bound_audio,
+                Modality.TRANSCRIPTS: self.bound_transcripts,
+            }[modality]
+        )
+
+
+class TranscribeSettings(Settings):
+    """Speech to text. `longest` bounds a segment; the filters say what counts as speech at all."""
+
+    longest: Duration = Micros(10 * SECOND)
+    pause: Duration = Micros(500 * MILLISECOND)
+    vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_no_speech: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_log_probability: Annotated[float, Field(le=0)] = -1.0
+    max_compression_ratio: Annotated[float, Field(gt=0)] = 2.4
+    language: str | None = "en"
+
+
+class InferSettings(Settings):
+    """The GPU worker: which weights, where they run, how large a batch and how long it may wait to fill."""
+
+    profile: Literal["bundled", "tiny"] = "bundled"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch: Annotated[int, Field(ge=1, le=1_024)] = 16
+    batch_wait: Duration = Micros(20 * MILLISECOND)
+    decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    cache_mb: Annotated[int, Field(ge=16)] = 512
+    max_pixels: Annotated[int, Field(ge=10_000)] = 34_000_000
+    max_audio: Duration = Micros(60 * SECOND)
+
+
+class LogSinkSettings(Settings):
+    """One line per alert on the terminal or in the log."""
+
+    type: Literal["log"] = "log"
+    name: Id = "log"
+
+
+class WebhookSinkSettings(Settings):
+    """Signed POST (Standard Webhooks). `secret_env` names the variable that holds the `whsec_...` secret.
+
+    Plain http is for loopback only, unless `allow_http`.
+    """
+
+    type: Literal["webhook"] = "webhook"
+    name: Id
+    url: str
+    secret_env: str
+    allow_http: bool = False
+    timeout: Duration = Micros(10 * SECOND)
+
+
+Sink = Annotated[LogSinkSettings | WebhookSinkSettings, Field(discriminator="type")]
+
+
+class DeliverSettings(Settings):
+    """Where alerts go. Each sink has its own position: a slow one holds up no other."""
+
+    sinks: tuple[Sink, ...] = (LogSinkSettings(),)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        names = [sink.name for sink in self.sinks]
+        if len(names) != len(set(names)):
+            raise ValueError(f"sink names must differ, got {names}")
+        return self
+
+
+class HealthSettings(Settings):
+    """`/metrics`, `/livez` and `/readyz`. Role number n listens on port + n; port 0 picks a free one for each."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_000)] = 9_460
+
+
+class Config(Settings):
+    """The whole file."""
+
+    version: Literal[1] = 1
+    kafka: KafkaSettings = KafkaSettings()
+    sessions: tuple[SessionSettings, ...] = ()
+    align: AlignSettings = AlignSettings()
+    transcribe: TranscribeSettings = TranscribeSettings()
+    infer: InferSettings = InferSettings()
+    rules: Path | None = None
+    deliver: DeliverSettings = DeliverSettings()
+    health: HealthSettings = HealthSettings()
+    home: Path | None = None
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        ids = [session.id for session in self.sessions]
+        if len(ids) != len(set(ids)):
+            raise ValueError(f"session ids must differ, got {ids}")
+        return self
+
+
+def load(path: Path) -> Config:
+    """Read and check a YAML file; relative paths in it count from its own folder. Raises ConfigError, naming each wrong field."""
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8")) or {}
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    except (UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{path} is not YAML: {exc}") from exc
+    return parse(raw, origin=str(path), folder=path.parent)
+
+
+def parse(raw: object, *, origin: str = "configuration", folder: Path | None = None) -> Config:
+    """Check a mapping as it comes out of YAML. Raises ConfigError with one line for each wrong field."""
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as exc:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in exc.errors(include_input=False)]
+        raise ConfigError(f"{origin} is not valid:\n" + "\n".join(lines)) from None
+    return _anchored(config, folder.resolve()) if folder else config
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    """Relative paths made absolute: the file may be written again elsewhere, for the children of `streamer run`."""
+    sessions = tuple(
+        session.model_copy(update={"sources": tuple(_at(source, folder) for source in session.sources)}) for session in config.sessions
+    )
+    return config.model_copy(update={"rules": folder / config.rules if config.rules else None, "sessions": sessions})
+
+
+def _at(source: SourceSettings, folder: Path) -> SourceSettings:
+    if "://" in source.url:
+        return source
+    scheme, path = ("scene:", source.url[6:]) if source.url.startswith("scene:") else ("", source.url)
+    return source.model_copy(update={"url": f"{scheme}{folder / path}"})

@@ -1,0 +1,1 @@
+"""Everything that speaks to a broker: client, topics, the checkpointed source, the embedded broker."""

@@ -1,0 +1,139 @@
+"""The one door to a broker: consumers and producers with our settings, and the prefix before topic names.
+
+Foreign errors stop here: what may pass by itself becomes Transient, what our settings caused becomes ConfigError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from streamer.config import KafkaSettings
+from streamer.errors import ConfigError, Transient
+from streamer.events import MILLISECOND, Message, Micros, Record
+from streamer.topology import TOPICS
+
+LARGEST_REQUEST = max(topic.max_message_bytes for topic in TOPICS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Where an acknowledged message stands, and the arrival time the broker gave it (0 where it does not say)."""
+
+    partition: int
+    offset: int
+    arrival: Micros
+
+
+class Kafka:
+    """Connection settings made usable. `password` comes from the command line, never from the file."""
+
+    def __init__(self, settings: KafkaSettings, *, password: str | None = None) -> None:
+        if settings.bootstrap == "embedded":
+            raise ConfigError("kafka.bootstrap=embedded has an address only inside `streamer run`; give host:port")
+        self.settings = settings
+        self._common: dict[str, Any] = {
+            "bootstrap_servers": settings.bootstrap,
+            "security_protocol": settings.security_protocol,
+        }
+        if settings.security_protocol.endswith("SSL"):
+            self._common["ssl_context"] = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.username:
+            self._common |= {
+                "sasl_mechanism": settings.sasl_mechanism,
+                "sasl_plain_username": settings.username,
+                "sasl_plain_password": password,
+            }
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """Keyword arguments for any aiokafka client: address and security."""
+        return dict(self._common)
+
+    def physical(self, topic: str) -> str:
+        """The broker's name of a logical topic or group."""
+        return self.settings.prefix + topic
+
+    def logical(self, topic: str) -> str:
+        """Our name of a broker's topic."""
+        return topic.removeprefix(self.settings.prefix)
+
+    def partition(self, topic: str, number: int) -> TopicPartition:
+        """aiokafka's name for one partition of a logical topic."""
+        return TopicPartition(self.physical(topic), number)
+
+    def consumer(self, *topics: str, group: str | None = None, **more: Any) -> AIOKafkaConsumer:
+        """A consumer that never resets an offset silently and never splits a session's topics over members."""
+        timeout = self.settings.session_timeout // MILLISECOND
+        settings = {
+            "group_id": self.physical(group) if group else None,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",
+            "partition_assignment_strategy": [RangePartitionAssignor],
+            "session_timeout_ms": timeout,
+            "heartbeat_interval_ms": max(100, timeout // 5),
+            "max_partition_fetch_bytes": LARGEST_REQUEST,
+        }
+        return AIOKafkaConsumer(*(self.physical(topic) for topic in topics), **(self._common | settings | more))
+
+    def record(self, raw: ConsumerRecord[bytes, bytes]) -> Record:
+        """aiokafka's record as ours."""
+        return Record(
+            topic=self.logical(raw.topic),
+            partition=raw.partition,
+            offset=raw.offset,
+            arrival=Micros(raw.timestamp * MILLISECOND),
+            key=raw.key,
+            value=raw.value,
+            headers=tuple(raw.headers),
+        )
+
+
+class Producer:
+    """Writes messages and waits for the broker's yes (acks=all). Use as `async with`."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._producer: AIOKafkaProducer | None = None
+
+    async def __aenter__(self) -> Producer:
+        self._producer = AIOKafkaProducer(
+            **self._kafka.common,
+            acks="all",
+            enable_idempotence=self._kafka.settings.idempotent,
+            max_request_size=LARGEST_REQUEST,
+            linger_ms=0,
+        )
+        try:
+            await self._producer.start()
+        except KafkaError as exc:
+            await self._producer.stop()
+            raise Transient(f"no broker at {self._kafka.settings.bootstrap}: {exc}") from exc
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._producer:
+            await self._producer.stop()
+
+    async def send(self, messages: Sequence[Message]) -> list[Written]:
+        """Write all, in order per partition, and wait until all are acknowledged. Raises Transient."""
+        if self._producer is None:
+            raise Transient("the producer is not open")
+        producer, kafka = self._producer, self._kafka
+        try:
+            pending = [
+                await producer.send(kafka.physical(m.topic), m.value, key=m.key, partition=m.partition, headers=list(m.headers))
+                for m in messages
+            ]
+            done = await asyncio.gather(*pending)
+        except KafkaError as exc:
+            raise Transient(f"write failed: {exc!r}") from exc
+        return [Written(partition=d.partition, offset=d.offset, arrival=Micros(max(d.timestamp or 0, 0) * MILLISECOND)) for d in done]

@@ -1,0 +1,400 @@
+"""The source: reads input topics from a checkpoint, hands over whole batches in order, survives any crash.
+
+Laws:
+1. What `restore` asks for is where reading starts, in every topic of a partition; the group's commit is a lag gauge only.
+2. A batch is handed over whole, once, in each partition's order; the next one waits until it is done.
+3. While the gate is closed nothing is handed over. It closes at once when partitions are revoked or the process was frozen
+   for longer than half the session timeout, and opens in the same step in which every partition has been sought.
+4. A batch whose work fails is tried again while its partitions are ours, and never passed over: what cannot be done ends
+   the process, and readiness fails first.
+5. A checkpoint is only written between two batches. Revoked partitions leave no state behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import mode
+import structlog
+from aiokafka import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
+
+from streamer.errors import ConfigError, Transient
+from streamer.events import SECOND, Clock, Micros
+from streamer.kafka import checkpoints
+from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.log import LogReader
+from streamer.kafka.merge import Raw, in_arrival_order
+from streamer.kafka.stateful import Batch, Deliver, Position, ReadLog, Stateful
+from streamer.kafka.topics import check_topics
+from streamer.metrics import Metrics
+
+__all__ = ["Batch", "Deliver", "Position", "ReadLog", "Source", "Stateful"]
+
+POLL_MS = 100
+FETCH_WAIT_MS = 50  # how long the broker may hold a fetch open; a partition cannot be asked for again meanwhile
+CHECKPOINT_EVERY = 0.5  # seconds
+FIRST_RETRY, LONGEST_RETRY, GIVE_UP = 0.1, 5.0, 120.0  # seconds
+STALLED = 120.0  # seconds without a step although input is waiting
+LONGEST_STOP = 5.0  # seconds
+FRESH_MS = 2_000  # a partition's end counts as its present end for so long
+BEAT = 0.2  # seconds between two looks at the clock
+
+log = structlog.get_logger()
+
+Ready = Callable[[str | None], None]
+"""What the process can say of itself: None when it works, else why not (`Health` takes it)."""
+
+
+class Source(mode.Service):
+    """Feeds one Stateful from the partitions that the group gives this process. See the laws above.
+
+    `deliver` is how a batch reaches `stateful.handle` (by default directly). Outputs named in `topics` of the owner's
+    stage have as many partitions as the inputs: `check_topics` sees to it at the start.
+    """
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        *,
+        owner: str,
+        topics: Sequence[str],
+        stateful: Stateful,
+        producer: Producer,
+        metrics: Metrics,
+        ready: Ready,
+        deliver: Deliver | None = None,
+        beacon: Any = None,
+    ) -> None:
+        super().__init__(beacon=beacon)
+        self._kafka, self._owner, self._topics = kafka, owner, tuple(topics)
+        self._stateful, self._producer, self._metrics, self._ready = stateful, producer, metrics, ready
+        self._deliver: Deliver = deliver or stateful.handle
+        self._consumer = kafka.consumer(group=owner, fetch_max_wait_ms=FETCH_WAIT_MS)
+        self._reader = LogReader(kafka)
+        self._limit = kafka.settings.session_timeout / SECOND / 2
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()  # something to do: partitions to restore, or to read
+        self._open = False  # the gate
+        self._holds = False  # the Stateful has state of our partitions, whole
+        self._fenced = self._expelled = False
+        self._generation = 0
+        self._numbers: tuple[int, ...] = ()
+        self._next: dict[TopicPartition, int] = {}
+        self._clock: dict[TopicPartition, Micros] = {}
+        self._written: dict[int, bytes] = {}
+        self._beat = self._moved = self._saved = time.monotonic()
+        self._failure: BaseException | None = None
+        self.failed = asyncio.Event()
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Start, work until `stop` is set, finish cleanly. Raises whatever ended the work before."""
+        await self.start()
+        try:
+            await self.wait_for(stop)
+        finally:
+            await self.stop()
+
+    async def wait_for(self, stop: asyncio.Event) -> None:
+        """Wait until `stop` is set. Raises whatever ended the work before."""
+        waiters = [asyncio.ensure_future(event.wait()) for event in (stop, self.failed)]
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+        if self._failure:
+            raise self._failure
+
+    # start and end
+
+    async def on_start(self) -> None:
+        """Refuse topics that do not fit, connect, join the group."""
+        await check_topics(self._kafka)
+        await self._reader.__aenter__()
+        self._consumer.subscribe([self._kafka.physical(topic) for topic in self._topics], listener=_Listener(self))
+        try:
+            await self._consumer.start()
+        except KafkaError as exc:
+            raise Transient(f"no broker at {self._kafka.settings.bootstrap}: {exc}") from exc
+
+    async def on_stop(self) -> None:
+        """Close the gate, save what is held, leave the group."""
+        self._open = False
+        self._wake.set()
+        with suppress(TimeoutError):  # work that hangs must not keep the process from ending
+            async with asyncio.timeout(LONGEST_STOP), self._lock:
+                await self._let_go()
+        await self._consumer.stop()
+        await self._reader.__aexit__()
+
+    @mode.Service.task
+    async def _work(self) -> None:
+        try:
+            while not self.should_stop:
+                await self._wake.wait()
+                if not self.should_stop:
+                    await self._step()
+        except Exception as exc:
+            if not self.should_stop:
+                self._fail(exc)
+
+    @mode.Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            self._look_at_the_clock()
+            self._metrics.checkpoint_age.labels(self._owner).set(self._beat - self._saved if self._open else 0)
+            if self._open and self._beat - self._moved > STALLED:
+                self._fail(Transient(f"{self._owner}: no step for {STALLED:.0f} s although partitions are held"))
+            await asyncio.sleep(BEAT)
+
+    def _fail(self, exc: BaseException) -> None:
+        log.error("the source ends", owner=self._owner, error=repr(exc))
+        self._ready(f"{type(exc).__name__}: {exc}")
+        self._failure, self._open, self._holds = exc, False, False
+        self.failed.set()
+
+    # one step
+
+    async def _step(self) -> None:
+        if self._failure:
+            self._wake.clear()
+        elif self._fenced:
+            await self._fence()
+        elif not self._open:
+            await self._restore()
+        elif (raw := await self._fetch()) is not None and self._open:
+            generation = self._generation
+            async with self._lock:
+                self._look_at_the_clock()
+                if self._open and generation == self._generation:
+                    await self._hand_over(raw)
+                    self._moved = time.monotonic()
+                    if self._holds and self._moved - self._saved >= CHECKPOINT_EVERY:
+                        await self._patiently(self._save)
+
+    async def _fetch(self) -> list[Raw] | None:
+        """One `getmany`, merged in arrival order. None when it belongs to nobody. Holds no lock: it may wait for a rebalance."""
+        try:
+            raw = await self._consumer.getmany(timeout_ms=POLL_MS)
+        except OffsetOutOfRangeError:
+            # retention overtook us: start over from the checkpoint, which reports the gap
+            self._open, self._fenced, self._expelled = False, True, False
+            return None
+        except KafkaError:
+            if self._open:
+                raise
+            return None
+        return in_arrival_order(raw, first=self._next) if self._open else None
+
+    async def _hand_over(self, raw: list[Raw]) -> None:
+        """Under the lock: the batch is done when this returns, or our partitions are gone."""
+        batch = await self._batch(raw)
+        started = time.monotonic()
+        self._holds = False  # half a batch is in the state: nothing to save
+        if not await self._patiently(partial(self._deliver, batch)):
+            return
+        self._holds = True
+        for record in raw:
+            self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        if raw:
+            self._metrics.batch.labels(self._owner).observe(len(raw))
+            self._metrics.latency.labels(self._owner).observe(time.monotonic() - started)
+
+    async def _batch(self, raw: list[Raw]) -> Batch:
+        records = tuple(map(self._kafka.record, raw))
+        for plain, record in zip(raw, records, strict=True):
+            tp = TopicPartition(plain.topic, plain.partition)
+            if record.arrival > self._clock[tp]:
+                self._clock[tp] = record.arrival
+        clocks = {}
+        for tp, arrival in self._clock.items():
+            caught_up = await self._lag(tp) == 0 and time.time() * 1_000 - (self._consumer.last_poll_timestamp(tp) or 0) < FRESH_MS
+            clocks[self._kafka.logical(tp.topic), tp.partition] = Clock(arrival=arrival, caught_up=caught_up)
+        return Batch(records=records, clocks=clocks, now=Micros(time.time_ns() // 1_000))
+
+    async def _lag(self, tp: TopicPartition) -> int | None:
+        """Records between position and end, as the last fetch saw it; None where nothing was fetched yet, or the partition is gone."""
+        try:
+            end = self._consumer.highwater(tp)
+            return None if end is None else max(0, end - await self._consumer.position(tp))
+        except (KafkaError, AssertionError):
+            return None
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do it, again after each Transient with growing pauses. False when the gate closed meanwhile. Raises when patience ends."""
+        pause, deadline, generation = FIRST_RETRY, time.monotonic() + GIVE_UP, self._generation
+        while True:
+            try:
+                await work()
+            except Transient as exc:
+                self._metrics.retries.labels(self._owner).inc()
+                self._ready(f"trying again: {exc}")
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("trying again", owner=self._owner, error=str(exc), pause=pause)
+            else:
+                if pause > FIRST_RETRY and self._open:
+                    self._ready(None)
+                return True
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_RETRY)
+            if generation != self._generation or self.should_stop:
+                return False
+
+    # checkpoints
+
+    async def _save(self) -> None:
+        """Under the lock: write each partition's checkpoint where it changed, then the group's commit. Raises Transient."""
+        messages = []
+        for number in self._numbers:
+            positions = {topic: self._next[self._kafka.partition(topic, number)] for topic in self._topics}
+            value = await self._stateful.checkpoint(number, positions)
+            if value != self._written.get(number):
+                messages.append(checkpoints.message(self._owner, number, value))
+        await self._producer.send(messages)
+        self._written |= {m.partition: m.value for m in messages if m.partition is not None and m.value is not None}
+        if messages and not self.should_stop:
+            await self._commit()
+        for topic in self._topics:
+            lags = [await self._lag(self._kafka.partition(topic, number)) for number in self._numbers]
+            self._metrics.lag.labels(self._owner, topic).set(sum(lag or 0 for lag in lags))
+        self._saved = time.monotonic()
+
+    async def _commit(self) -> None:
+        """For tools that show lag; a failure changes nothing."""
+        try:
+            async with asyncio.timeout(1):
+                await self._consumer.commit(dict(self._next))
+        except (KafkaError, TimeoutError) as exc:
+            log.debug("the lag gauge was not moved", owner=self._owner, error=repr(exc))
+
+    async def _let_go(self) -> None:
+        """Under the lock: save if the state is whole, then forget all of it."""
+        if self._holds:
+            try:
+                await self._save()
+            except Transient as exc:
+                log.warning("the last checkpoint was not written: the one before it counts", owner=self._owner, error=str(exc))
+        self._drop()
+
+    def _drop(self) -> None:
+        self._holds = False
+        self._stateful.drop()
+        self._next.clear()
+        self._clock.clear()
+        self._written.clear()
+
+    # whose partitions
+
+    async def revoked(self) -> None:
+        """The group takes our partitions. Everything before the first await happens before anybody else can run."""
+        self._open = False
+        self._generation += 1
+        self._wake.clear()
+        self._ready("waiting for partitions")
+        async with self._lock:
+            await self._let_go()
+            self._numbers, self._fenced = (), False
+
+    def assigned(self, partitions: set[TopicPartition]) -> None:
+        """The group gives partitions: nothing is fetched from them until they are restored."""
+        self._consumer.pause(*partitions)
+        self._generation += 1
+        self._numbers = tuple(sorted({tp.partition for tp in partitions}))
+        if partitions != set(self._all()):
+            self._fail(ConfigError(f"{self._owner} was given {len(partitions)} partitions of {self._topics} that do not belong together"))
+        self._wake.set()
+
+    def _all(self) -> list[TopicPartition]:
+        return [self._kafka.partition(topic, number) for topic in self._topics for number in self._numbers]
+
+    async def _restore(self) -> None:
+        """Rebuild the state of all partitions, seek them, open the gate."""
+        async with self._lock:
+            generation, positions = self._generation, dict[TopicPartition, Position]()
+
+            async def rebuild() -> None:
+                self._drop()
+                positions.clear()
+                positions.update(await self._rebuild(generation))
+
+            if not await self._patiently(rebuild) or generation != self._generation or self.should_stop:
+                self._drop()
+                return
+            for tp, position in positions.items():  # no await from here to the end: the gate opens on exactly these positions
+                self._next[tp] = position.offset or 0
+                self._clock[tp] = position.clock
+                self._consumer.seek(tp, self._next[tp])
+            self._consumer.resume(*positions)
+            self._open = self._holds = True
+            self._beat = self._moved = self._saved = time.monotonic()
+            log.info("partitions restored", owner=self._owner, partitions=self._numbers)
+            self._ready(None)
+
+    async def _rebuild(self, generation: int) -> dict[TopicPartition, Position]:
+        """What the Stateful wants to read, made to fit what the log still has."""
+        wanted: dict[TopicPartition, Position] = {}
+        for number in self._numbers:
+            if generation != self._generation:
+                return {}
+            read = partial(self._reader.read, partition=number)
+            saved = await checkpoints.fold(self._owner, read(checkpoints.TOPIC, 0))
+            asked = await self._stateful.restore(number, saved, read)
+            wanted |= {self._kafka.partition(topic, number): asked.get(topic, Position()) for topic in self._topics}
+        starts = await self._reader.starts(wanted)
+        for tp, position in wanted.items():
+            topic, first = self._kafka.logical(tp.topic), starts[tp]
+            offset = first if position.offset is None else position.offset
+            if offset > first and offset > (end := await self._reader.end(tp)):
+                raise ConfigError(
+                    f"the checkpoint of {self._owner} is at {topic}/{tp.partition}@{offset}, but that log ends at {end}: "
+                    f"the topic was made anew; make `checkpoints` anew too, or use another prefix"
+                )
+            if offset < first:
+                await self._stateful.gap(topic, tp.partition, offset, first)
+            wanted[tp] = Position(offset=max(offset, first), clock=position.clock)
+        return wanted
+
+    # the fence
+
+    def _look_at_the_clock(self) -> None:
+        """Close the gate at once if this process stood still so long that another may have taken its partitions."""
+        now = time.monotonic()
+        if now - self._beat > self._limit and self._open:
+            log.warning("this process stood still: starting over", owner=self._owner, seconds=round(now - self._beat, 1))
+            self._open, self._fenced, self._expelled = False, True, now - self._beat > 2 * self._limit
+            self._ready("stood still")
+        self._beat = now
+
+    async def _fence(self) -> None:
+        async with self._lock:
+            if self._fenced:
+                self._drop()
+                self._fenced = False
+                self._wake.clear()
+                coordinator: Any = self._consumer._coordinator  # aiokafka has no public way to join again
+                # out of the group already: as a new member
+                (coordinator.reset_generation if self._expelled else coordinator.request_rejoin)()
+
+
+class _Listener(ConsumerRebalanceListener):
+    """aiokafka's callbacks. An exception out of them would only be logged, so it ends the source instead."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        try:
+            await self._source.revoked()
+        except Exception as exc:
+            self._source._fail(exc)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._source.assigned(assigned)

@@ -1,0 +1,64 @@
+"""Every metric, declared once, with its unit and meaning. Labels come from closed sets: never a session, camera or id."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streamer import __version__
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """All metric families of one process, on a registry of its own. Built once by the command line, then handed on."""
+
+    def __init__(self, stage: str, *, registry: CollectorRegistry | None = None) -> None:
+        self.registry = r = registry or CollectorRegistry()
+        self.stage = stage
+        self.build = Gauge("streamer_build_info", "Always 1; the labels say what runs.", ["version", "stage"], registry=r)
+        self.build.labels(__version__, stage).set(1)
+        # every stage
+        self.read = Counter("streamer_records_read", "Records read.", ["stage", "topic"], registry=r)
+        self.read_bytes = Counter("streamer_read_bytes", "Payload bytes read.", ["stage", "topic"], registry=r)
+        self.written = Counter("streamer_records_written", "Records acknowledged by the broker.", ["stage", "topic"], registry=r)
+        self.written_bytes = Counter("streamer_written_bytes", "Payload bytes acknowledged.", ["stage", "topic"], registry=r)
+        self.dead = Counter("streamer_deadletters", "Records that this stage could not use.", ["stage", "reason"], registry=r)
+        self.lag = Gauge("streamer_lag_records", "Records between position and end.", ["stage", "topic"], registry=r)
+        self.batch = Histogram("streamer_batch_records", "Records handled together.", ["stage"], buckets=_SIZES, registry=r)
+        self.latency = Histogram("streamer_latency_seconds", "Time to handle one batch.", ["stage"], buckets=_FAST, registry=r)
+        self.retries = Counter("streamer_retries", "Steps tried again because the world was wrong.", ["stage"], registry=r)
+        self.checkpoint_age = Gauge("streamer_checkpoint_age_seconds", "Since the last checkpoint was acknowledged.", ["stage"], registry=r)
+        # ingest
+        self.reconnects = Counter("streamer_source_reconnects", "Times a camera or microphone was opened again.", registry=r)
+        self.sources_up = Gauge("streamer_sources_up", "Sources that deliver now.", registry=r)
+        self.source_dropped = Counter("streamer_source_dropped", "Frames and chunks lost because a live source could not wait.", registry=r)
+        # transcribe
+        self.segments = Counter("streamer_speech_segments", "Segments by what became of them.", ["outcome"], registry=r)
+        # align
+        self.watermark_delay = Histogram(
+            "streamer_watermark_delay_seconds", "Arrival minus event end, by modality.", ["modality"], buckets=_SLOW, registry=r
+        )
+        self.late = Counter("streamer_late_records", "Records beyond the horizon.", ["modality"], registry=r)
+        self.duplicates = Counter("streamer_duplicate_records", "Records whose identity was already there.", ["modality"], registry=r)
+        self.marks = Counter("streamer_mark_records", "Progress and end marks.", ["modality"], registry=r)
+        self.windows = Counter("streamer_windows", "First revisions, by what closed the window.", ["closed_by"], registry=r)
+        self.revisions = Counter("streamer_revisions", "Later revisions of windows.", registry=r)
+        self.open_windows = Gauge("streamer_open_windows", "Windows not yet out.", registry=r)
+        self.held_events = Gauge("streamer_held_events", "References held by the aligner.", registry=r)
+        # infer
+        self.scores = Counter("streamer_scores", "Scores written.", registry=r)
+        self.added = Histogram(
+            "streamer_added_latency_seconds",
+            "Append time of the score minus append time of the record that let the watermark pass.",
+            buckets=_FAST,
+            registry=r,
+        )
+        self.encoded = Counter("streamer_encoded_events", "Events through an encoder.", ["modality"], registry=r)
+        self.encode_seconds = Histogram("streamer_encode_seconds", "One encoder call.", ["modality"], buckets=_FAST, registry=r)
+        self.refetched = Counter("streamer_refetched_events", "Events that the cache lacked.", ["modality"], registry=r)
+        self.cached = Gauge("streamer_cached_features", "Events whose features are held.", registry=r)
+        # decide and deliver
+        self.alerts = Counter("streamer_alerts", "Alert revisions.", ["rule", "severity", "state"], registry=r)
+        self.deliveries = Counter("streamer_deliveries", "Alerts by sink and outcome.", ["sink", "outcome"], registry=r)

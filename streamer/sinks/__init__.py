@@ -1,0 +1,1 @@
+"""Where alerts go. A sink is one method; its position moves only after it has said yes."""

@@ -1,0 +1,78 @@
+"""Deliver, the rules: what was sent already, what an answer means, how long to wait. No clock, no I/O.
+
+Laws:
+1. Each (id, revision) is sent once; what was sent before a restart is known from the log before the committed offset.
+2. 2xx is yes. 408, 425, 429, 5xx and no answer at all mean later. Everything else, redirects too, means never.
+3. "Later" is tried again for ever, never faster than the receiver asks (Retry-After), never slower than `LONGEST_WAIT`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+from streamer.events import SECOND, Alert, Micros
+
+REMEMBERED = 1_000
+"""Alerts of one partition that are read back, and remembered, to tell duplicates."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
+"""Seconds before the second attempt, and the most there ever is between two."""
+
+_LATER = frozenset({408, 425, 429})
+
+
+class Outcome(StrEnum):
+    """What became of an alert at a sink: the metric's label."""
+
+    DELIVERED = "delivered"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+    BROKEN = "broken"
+
+
+class Answer(StrEnum):
+    """What a receiver's status means."""
+
+    YES = "yes"
+    LATER = "later"
+    NEVER = "never"
+
+
+def answer(status: int) -> Answer:
+    """The meaning of an HTTP status (law 2)."""
+    if 200 <= status < 300:
+        return Answer.YES
+    return Answer.LATER if status in _LATER or status >= 500 else Answer.NEVER
+
+
+def retry_after(value: str | None, now: Micros) -> float | None:
+    """Seconds that a Retry-After header asks for (a number or a date), at most `LONGEST_WAIT`; None where it says nothing."""
+    if not value:
+        return None
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return min(float(value), LONGEST_WAIT)
+    try:
+        at = parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(at - now / SECOND, 0.0), LONGEST_WAIT)
+
+
+class Recent:
+    """The last (id, revision) pairs of one partition (law 1)."""
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        self._size = size
+        self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
+
+    def __contains__(self, alert: Alert) -> bool:
+        return (alert.id, alert.revision) in self._seen
+
+    def add(self, alert: Alert) -> None:
+        """Remember an alert as sent; the oldest is forgotten."""
+        self._seen[alert.id, alert.revision] = None
+        self._seen.move_to_end((alert.id, alert.revision))
+        while len(self._seen) > self._size:
+            self._seen.popitem(last=False)

@@ -1,0 +1,144 @@
+"""One partition on its way through infer: windows in order, and the events that they wait for.
+
+Laws:
+1. What is done leaves in the order of `windows`, each once; only a revision whose successor was read may be passed over.
+2. The next window waits for nothing but events that were handed to the encoder: `missing` names every other, once.
+3. Reading ahead of the windows ends where the cache is full; windows are always taken.
+4. `next_offset` is past everything that is done, and nothing else: it may be committed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import islice, takewhile
+
+from streamer.events import Event, EventRef, Micros, SessionMark, Silence, Window
+from streamer.stages.cache import FeatureCache
+
+LARGE = 2
+"""An event larger than 1/LARGE of the bound is not read ahead: its window fetches it."""
+
+
+class Admission(Enum):
+    """What becomes of an event that was read ahead."""
+
+    ENCODE = auto()
+    KNOWN = auto()
+    LATER = auto()
+    FULL = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """One record of `windows`; `what` None: it was no good, and only its place in the order counts."""
+
+    offset: int
+    what: Window | SessionMark | None
+
+    @property
+    def manifest(self) -> tuple[EventRef, ...]:
+        """The events that it needs."""
+        return self.what.manifest if isinstance(self.what, Window) else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One record of `windows` that is ready. `features`: for each event of the manifest, features or Unusable."""
+
+    partition: int
+    entry: Waiting
+    features: tuple[object, ...]
+    scored: bool
+
+    @property
+    def window(self) -> Window:
+        """Raises where the record is no window."""
+        if not isinstance(self.entry.what, Window):
+            raise TypeError(f"windows/{self.partition}@{self.entry.offset} is no window")
+        return self.entry.what
+
+
+class Lane:
+    """See the laws above. `bound` is the cache's, in bytes; `next_offset` the first record of `windows` to be read."""
+
+    def __init__(self, partition: int, *, bound: int, next_offset: int) -> None:
+        self.partition = partition
+        self.cache = FeatureCache(bound)
+        self.next_offset = next_offset
+        self._waiting = deque[Waiting]()
+        self._latest = dict[str, int]()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def event(self, event: Event) -> Admission:
+        """An event that was read ahead of its windows."""
+        self.cache.passed(event.arrival)
+        if self.cache.known(event.origin):
+            return Admission.KNOWN
+        if event.size > self.cache.bound // LARGE:
+            return Admission.LATER
+        admitted = self.cache.admit(event.origin, session=event.track.session, end=event.end, arrival=event.arrival, size=event.size)
+        return Admission.ENCODE if admitted else Admission.FULL
+
+    def window(self, offset: int, arrival: Micros, what: Window | SessionMark | None) -> None:
+        """The next record of `windows`."""
+        self.cache.passed(arrival)
+        entry = Waiting(offset=offset, what=what)
+        self._waiting.append(entry)
+        self.cache.name(entry.manifest)
+        if isinstance(what, Window):
+            self._latest[what.id] = max(what.revision, self._latest.get(what.id, 0))
+            if what.revision == 0:
+                self.cache.newest(what.session, what.start)
+        if len(self._waiting) == 1:
+            self.cache.next_is(entry.manifest)
+
+    def missing(self) -> list[EventRef]:
+        """Events of the next window that nobody has handed to the encoder: they are now awaited, so hand them over."""
+        if not self._waiting or self._passed_over(self._waiting[0]):
+            return []
+        what = self._waiting[0].what
+        found = []
+        if isinstance(what, Window):
+            for ref in what.manifest:
+                if not self.cache.known(ref.origin):
+                    self.cache.reserve(ref, what.session)
+                    found.append(ref)
+        return found
+
+    def ready(self, most: int) -> list[Waiting]:
+        """What can be done now, in order: at most `most` windows with all they need."""
+        return list(takewhile(self._complete, islice(self._waiting, most)))
+
+    def held(self, ready: Iterable[Waiting]) -> list[Step]:
+        """The same with their features; `scored` says whether there is a score to be written."""
+        return [self._step(entry) for entry in ready]
+
+    def done(self, entries: Iterable[Waiting]) -> None:
+        """These, the first that wait, are written and acknowledged."""
+        for entry in entries:
+            self._waiting.popleft()
+            self.cache.release(entry.manifest)
+            self.next_offset = entry.offset + 1
+            what = entry.what
+            if isinstance(what, Window) and self._latest.get(what.id) == what.revision:
+                del self._latest[what.id]
+            elif isinstance(what, SessionMark) and what.why is Silence.END:
+                self.cache.forget(what.session)
+        self.cache.next_is(self._waiting[0].manifest if self._waiting else ())
+
+    def _complete(self, entry: Waiting) -> bool:
+        return self._passed_over(entry) or all(self.cache.get(ref.origin) is not None for ref in entry.manifest)
+
+    def _passed_over(self, entry: Waiting) -> bool:
+        what = entry.what
+        return isinstance(what, Window) and 0 < what.revision < self._latest.get(what.id, 0)
+
+    def _step(self, entry: Waiting) -> Step:
+        scored = isinstance(entry.what, Window) and not self._passed_over(entry)
+        found = tuple(self.cache.get(ref.origin) for ref in entry.manifest) if scored else ()
+        return Step(partition=self.partition, entry=entry, features=found, scored=scored)

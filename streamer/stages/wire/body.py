@@ -1,0 +1,140 @@
+"""A noun as JSON and back. The JSON has the noun's own field names; its times are RFC 3339, its lengths microseconds.
+
+`{"id": "w3f...", "start": "2026-11-23T12:00:00.000000Z", ...}`. Fields that a reader does not know are ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache, partial
+from types import NoneType
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from streamer.errors import BadRecord, Reason
+from streamer.events import Headers, Message, Micros, Record
+from streamer.stages import headers as header
+from streamer.stages.envelope import payload
+from streamer.stages.headers import shown
+from streamer.stages.times import format_time, parse_time
+
+Noun = TypeVar("Noun")
+
+JSON = "application/json"
+TIMES = frozenset({"start", "end", "at", "arrival", "trigger"})
+"""Names of fields that hold a point in time; other `Micros` are lengths and stay numbers."""
+
+
+class _Codec(NamedTuple):
+    """How one field's value becomes text and micros again."""
+
+    text: Callable[[Any], Any]
+    micros: Callable[[Any], Any]
+
+
+def dump(noun: Any) -> dict[str, Any]:
+    """A noun by field name, its times as text; what has no times in it is left for msgspec to encode."""
+    kind: type = type(noun)
+    return {name: codec.text(getattr(noun, name)) if codec else getattr(noun, name) for name, codec in _codecs(kind).items()}
+
+
+def load(plain: object, noun: type[Noun]) -> Noun:
+    """Plain values as a noun. Raises BadRecord, naming the field."""
+    try:
+        return msgspec.convert(_with_micros(plain, noun), noun)
+    except msgspec.ValidationError as exc:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"value: {exc}") from None
+
+
+def parse(record: Record, kinds: frozenset[str]) -> tuple[str, Any]:
+    """A JSON record's ce_type (one of `kinds`) and its value as plain values. Raises BadRecord."""
+    header.session_of(record)
+    found = header.fields(record.headers)
+    header.specversion(found)
+    kind = header.one_of(found, "ce_type", kinds)
+    header.media_type(found, (JSON,))
+    try:
+        return kind, msgspec.json.decode(payload(record))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"value: {exc}") from None
+
+
+def same_session(record: Record, session: str) -> None:
+    """The value speaks of the session that the key names. Raises BadRecord."""
+    if (record.key or b"").decode() != session:
+        raise BadRecord(Reason.BAD_KEY, f"key: {shown(record.key or b'')} is not $.session {shown(session)}")
+
+
+def message(
+    topic: str,
+    key: bytes,
+    kind: str,
+    name: str,
+    stage: str,
+    start: Micros,
+    end: Micros | None,
+    body: object,
+    keep: Headers,
+) -> Message:
+    """A JSON record in its envelope. (ce_source, ce_id) = (stage/key, `name`) is unique, as CloudEvents asks."""
+    headers: Headers = (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", name.encode()),
+        ("ce_source", stage.encode() + b"/" + key),
+        ("ce_type", kind.encode()),
+        ("ce_time", format_time(start).encode()),
+    )
+    if end is not None:
+        headers = (*headers, ("ce_endtime", format_time(end).encode()))
+    headers = (*headers, ("content-type", JSON.encode()), *keep)
+    return Message(topic=topic, key=key, value=msgspec.json.encode(body), headers=headers)
+
+
+@cache
+def _codecs(noun: type) -> dict[str, _Codec | None]:
+    """By field name; None where nothing in the field is a time."""
+    hints = get_type_hints(noun)
+    return {field.name: _codec(field.name, hints[field.name]) for field in dataclasses.fields(noun)}
+
+
+def _codec(name: str, kind: Any) -> _Codec | None:
+    args = get_args(kind)
+    if NoneType in args:
+        inner = _codec(name, next(arg for arg in args if arg is not NoneType))
+        return _Codec(partial(_unless_none, inner.text), inner.micros) if inner else None
+    if kind is Micros and name in TIMES:
+        return _Codec(format_time, partial(_micros, name))
+    if get_origin(kind) is tuple and (inner := _codec(name, args[0])):
+        return _Codec(lambda values: list(map(inner.text, values)), lambda values: _each(inner.micros, values))
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and any(_codecs(kind).values()):
+        return _Codec(dump, partial(_with_micros, noun=kind))
+    return None
+
+
+def _with_micros(plain: Any, noun: type) -> Any:
+    """Of a wrong shape: unchanged, for msgspec to say what is wrong."""
+    if type(plain) is not dict:
+        return plain
+    codecs = _codecs(noun)
+    return {name: codec.micros(value) if (codec := codecs.get(name)) else value for name, value in plain.items()}
+
+
+def _unless_none(text: Callable[[Any], Any], value: Any) -> Any:
+    return value if value is None else text(value)
+
+
+def _each(micros: Callable[[Any], Any], values: Any) -> Any:
+    return [micros(value) for value in values] if type(values) is list else values
+
+
+def _micros(name: str, value: Any) -> Any:
+    if type(value) is str:
+        try:
+            return parse_time(value.encode())
+        except ValueError as exc:
+            raise BadRecord(Reason.BAD_PAYLOAD, f"value: {name}: {shown(value)} {exc}") from None
+    if isinstance(value, int | float):
+        raise BadRecord(Reason.BAD_PAYLOAD, f"value: {name}: is a number, not an RFC 3339 time")
+    return value

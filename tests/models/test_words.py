@@ -1,0 +1,93 @@
+"""Words against prototypes: what is meant, and what is small talk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import weights
+from models.words import FLOOR, MARGIN, SentenceEncoder, WordJudge, chance, pieces_of
+
+
+@pytest.fixture(scope="module")
+def encoder(home: Path) -> SentenceEncoder:
+    return SentenceEncoder.load(weights.locate(home, "minilm"))
+
+
+@pytest.fixture(scope="module")
+def judge(encoder: SentenceEncoder) -> WordJudge:
+    return WordJudge(encoder)
+
+
+def test_embeddings_have_length_one_and_do_not_depend_on_the_batch(encoder: SentenceEncoder) -> None:
+    text = "somebody is breaking a window"
+    alone = encoder([text])
+    crowd = encoder(["hello", text, "a much longer sentence that makes the others wait for its many tokens"])
+    assert alone.shape == (1, 384)
+    np.testing.assert_allclose(np.linalg.norm(crowd, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(alone[0], crowd[1], atol=1e-5)
+
+
+def test_meaning_is_near_and_nonsense_is_far(encoder: SentenceEncoder) -> None:
+    breaking, shatter, lunch = encoder(["breaking a window", "Glass shatter", "we had lunch"])
+    assert breaking @ shatter > 0.5 > breaking @ lunch
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Help me please, somebody call the police.", "call_for_help"),
+        ("Somebody please help me!", "call_for_help"),
+        ("Call the police now", "call_for_help"),
+        ("Don't move or I'll shoot", "spoken_threat"),
+        ("I've got a weapon, hand over the cash", "spoken_threat"),
+    ],
+)
+def test_words_that_count_are_noticed(judge: WordJudge, text: str, name: str) -> None:
+    assert judge([text])[0].chances[name] > 0.8
+
+
+# words of real telephone prompts (Debian's asterisk-core-sounds-en), and small talk
+NEUTRAL = [
+    "Please hold while I try that extension.",
+    "You have reached the support desk.",
+    "Your call is important to us, please stay on the line.",
+    "Please enter your extension followed by the pound key.",
+    "Goodbye",
+    "niner",
+    "All representatives are currently busy.",
+    "Thank you",
+    "you",
+    "How may I help you with your order",
+    "this traffic is killing me",
+    "It was a false alarm",
+]
+
+
+@pytest.mark.parametrize("text", NEUTRAL)
+def test_neutral_words_score_low(judge: WordJudge, text: str) -> None:
+    assert max(judge([text])[0].chances.values()) < 0.5
+
+
+def test_one_sentence_of_a_long_transcript_is_enough(judge: WordJudge) -> None:
+    long = "The parcel is at the front desk. We close at six. Somebody help me, please! The weather is nice today. See you tomorrow."
+    assert judge([long])[0].chances["call_for_help"] > 0.8
+
+
+def test_pieces_are_the_whole_and_its_sentences() -> None:
+    assert pieces_of("One. Two!") == ["One. Two!", "One.", "Two!"]
+    assert pieces_of("only one.") == ["only one."]
+    assert len(pieces_of("a. " * 1_000)) == 9
+
+
+def test_even_odds_lie_a_margin_above_neutral() -> None:
+    assert chance(FLOOR + MARGIN, FLOOR) == pytest.approx(0.5)
+    assert chance(0.9, 0.4) > 0.99
+    assert chance(0.4, 0.4) < 0.1
+
+
+def test_no_texts_and_an_empty_text_are_harmless(judge: WordJudge) -> None:
+    assert judge([]) == []
+    assert max(judge([""])[0].chances.values()) < 0.5

@@ -1,0 +1,34 @@
+"""One line per alert, without anything that a terminal could obey."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.events import AlertState
+from streamer.sinks.log import line, printable
+from tests.builders_decide import alert
+
+
+def test_a_line_says_time_severity_rule_score_contributions_words_and_that_it_is_uncalibrated() -> None:
+    text = line(alert()).plain
+    for part in ("WARNING", "raised", "house-1 siren", "0.83 uncalibrated", "sound +2.5", "words +0.5", "“help me”"):
+        assert part in text
+    assert text[2] == text[5] == ":"
+
+
+def test_a_calibrated_score_is_not_called_uncalibrated_and_an_upgrade_is_shown_as_one() -> None:
+    text = line(alert(calibrated=True, state=AlertState.UPGRADED)).plain
+    assert "uncalibrated" not in text and "upgraded" in text
+
+
+def test_words_cannot_move_the_cursor_or_turn_the_line_around() -> None:
+    text = line(alert(text="a\x1b[2J\x1b]0;t\x07b\u202ec\u2066d\ne\x9bf[bold]g")).plain
+    assert "\x1b" not in text and "\n" not in text and "\u202e" not in text and "[bold]g" in text
+
+
+@given(st.text())
+def test_printable_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+    assert all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in printable(text).replace("�", ""))

@@ -1,0 +1,190 @@
+"""Named cases of decide; the laws are in test_decide_laws.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from streamer import ids
+from streamer.events import Alert, AlertState, Pace, Scores, SessionMark, Severity, Silence
+from streamer.rules import Rules
+from streamer.stages.decide import Decider
+from tests.builders_decide import HOUSE, SETTINGS, at, mark, rules, scores
+
+UPGRADE = {"class": "call_for_help", "threshold": 0.5, "severity": "critical"}
+
+
+def run(records: Iterable[Scores | SessionMark], which: Rules, decider: Decider | None = None, first: int = 0) -> list[Alert]:
+    decider = decider or Decider(which, SETTINGS)
+    return [a for n, r in enumerate(records, first) for a in decider.push(r, arrival=at(1_000 + n), offset=n)]
+
+
+def line(values: Iterable[float], first: int = 10) -> list[Scores]:
+    return [scores(first + n, value) for n, value in enumerate(values)]
+
+
+def states(alerts: Iterable[Alert]) -> list[str]:
+    return [a.state.value for a in alerts]
+
+
+def test_a_blip_shorter_than_the_duration_makes_no_alert() -> None:
+    assert run(line([0, 0.9, 0.9, 0, 0]), rules(duration="3s")) == []
+
+
+def test_an_episode_is_raised_when_it_has_lasted_and_resolved_after_two_quiet_windows() -> None:
+    alerts = run(line([0, 0.9, 0.9, 0.9, 0, 0]), rules(duration="3s"))
+    assert states(alerts) == ["raised", "resolved"]
+    assert (alerts[0].start, alerts[0].end, alerts[0].at) == (at(11), at(15), at(1_003))
+    assert alerts[0].id == alerts[1].id == ids.alert_id("siren", HOUSE, at(11))
+    assert [a.revision for a in alerts] == [0, 1]
+
+
+def test_a_broken_run_starts_its_duration_anew() -> None:
+    assert run(line([0.9, 0.9, 0, 0.9, 0.9, 0, 0.9]), rules(duration="3s")) == []
+
+
+def test_between_the_thresholds_an_episode_stays_open_but_does_not_open() -> None:
+    assert run(line([0.4, 0.4, 0.4]), rules()) == []
+    assert states(run(line([0.6, 0.4, 0.4, 0.4, 0.4]), rules())) == ["raised"]
+
+
+def test_one_quiet_window_resolves_nothing() -> None:
+    assert states(run(line([0.9, 0, 0.9, 0, 0.9]), rules())) == ["raised"]
+
+
+def test_windows_without_a_score_count_as_quiet_once_a_later_one_has_its_score() -> None:
+    assert states(run([scores(10, 0.9), scores(13, 0.0)], rules())) == ["raised", "resolved"]
+
+
+def test_idle_resolves_an_open_episode_and_what_goes_on_reopens_it() -> None:
+    alerts = run([scores(10, 0.9), mark(10.5), scores(11, 0.8), scores(12, 0.8), mark(20)], rules())
+    assert states(alerts) == ["raised", "resolved", "updated", "resolved"]
+    assert len({a.id for a in alerts}) == 1 and alerts[-1].end == at(14)
+
+
+def test_a_revision_below_the_threshold_retracts_what_was_sent_and_shows_what_stands_now() -> None:
+    alerts = run([scores(10, 0.9), scores(10, 0.1, revision=1)], rules())
+    assert states(alerts) == ["raised", "retracted"]
+    assert alerts[1].score == 0.1 and alerts[1].revision == 1
+
+
+def test_a_retracted_alert_comes_back_under_its_id() -> None:
+    alerts = run([scores(10, 0.9), scores(10, 0.1, revision=1), scores(10, 0.9, revision=2)], rules())
+    assert states(alerts) == ["raised", "retracted", "raised"] and {a.revision for a in alerts if a.id == alerts[0].id} == {0, 1, 2}
+
+
+def test_a_late_word_upgrades() -> None:
+    records = [scores(10, 0.9), scores(11, 0.1), scores(10, 0.9, revision=1, call_for_help=0.7, quote="help")]
+    alerts = run(records, rules(upgrade=UPGRADE))
+    assert states(alerts) == ["raised", "upgraded"]
+    assert [a.severity for a in alerts] == [Severity.WARNING, Severity.CRITICAL]
+    assert alerts[1].evidence.quotes[0].text == "help"
+
+
+def test_a_severity_never_falls() -> None:
+    records: list[Scores | SessionMark] = [scores(10, 0.9, call_for_help=0.7), scores(10, 0.9, revision=1), mark(20)]
+    assert {a.severity for a in run(records, rules(upgrade=UPGRADE))} == {Severity.CRITICAL}
+
+
+def test_a_second_threshold_of_its_own_class_upgrades() -> None:
+    alerts = run(line([0.55, 0.95]), rules(upgrade={"threshold": 0.9, "severity": "critical"}))
+    assert states(alerts) == ["raised", "upgraded"]
+
+
+def test_late_words_that_change_no_score_are_told_once() -> None:
+    records = [scores(10, 0.9), scores(10, 0.9, revision=1, quote="help"), scores(11, 0.9, quote="me")]
+    assert states(run(records, rules())) == ["raised", "updated"]
+
+
+def test_a_rising_peak_is_told_in_steps() -> None:
+    alerts = run(line([0.5, 0.51, 0.59, 0.61, 0.69, 0.72]), rules())
+    assert [(a.state.value, a.score) for a in alerts] == [("raised", 0.5), ("updated", 0.61), ("updated", 0.72)]
+
+
+@pytest.mark.parametrize(("second", "expected"), [(20, 1), (41, 1), (50, 2)])
+def test_a_cooldown_hides_what_comes_soon_after(second: int, expected: int) -> None:
+    records = [scores(10, 0.9), scores(15, 0.0), scores(second, 0.9), scores(second + 5, 0.0)]
+    assert len({a.id for a in run(records, rules(cooldown="32s"))}) == expected
+
+
+def test_what_outlasts_the_cooldown_is_told_then() -> None:
+    alerts = run([scores(10, 0.9), scores(15, 0.0), *line([0.9] * 20, 20)], rules(cooldown="20s"))
+    assert states(alerts) == ["raised", "resolved", "raised"]
+    assert alerts[2].start == at(20) and alerts[2].end > at(12 + 20)
+
+
+def test_a_cooldown_never_hides_a_higher_severity() -> None:
+    records = [scores(10, 0.9), scores(15, 0.0), scores(20, 0.9, call_for_help=0.9)]
+    alerts = run(records, rules(cooldown="60s", upgrade=UPGRADE))
+    assert [a.severity.value for a in alerts] == ["warning", "warning", "critical"] and alerts[2].state is AlertState.RAISED
+
+
+def test_a_retraction_releases_no_cooldown() -> None:
+    records = [scores(10, 0.9), scores(10, 0.0, revision=1), scores(20, 0.9)]
+    assert states(run(records, rules(cooldown="60s"))) == ["raised", "retracted"]
+
+
+def test_an_episode_that_grows_backwards_keeps_its_id() -> None:
+    alerts = run([scores(10, 0.0), scores(11, 0.9), scores(10, 0.95, revision=1), mark(20)], rules())
+    assert {a.id for a in alerts} == {ids.alert_id("siren", HOUSE, at(11))}
+    assert states(alerts) == ["raised", "resolved"] and alerts[-1].start == at(10)
+
+
+def test_an_episode_that_moved_inherits_the_id() -> None:
+    records: list[Scores | SessionMark] = [*line([0.9, 0.9, 0.9]), scores(10, 0.0, revision=1), mark(20)]
+    alerts = run(records, rules())
+    assert {a.id for a in alerts} == {ids.alert_id("siren", HOUSE, at(10))} and alerts[-1].start == at(11)
+
+
+def test_two_alerts_that_turn_out_to_be_one_leave_one() -> None:
+    records = [*line([0.9, 0, 0, 0, 0.9, 0.0, 0.0]), *(scores(10 + n, 0.9, revision=1) for n in (1, 2, 3))]
+    final = {a.id: a for a in run(records, rules())}
+    left = [a for a in final.values() if a.state is not AlertState.RETRACTED]
+    assert len(final) == 2 and [(a.start, a.end) for a in left] == [(at(10), at(16))]
+
+
+def test_an_older_or_equal_revision_changes_nothing() -> None:
+    records = [scores(10, 0.1, revision=2), scores(10, 0.9, revision=1), scores(10, 0.9, revision=2)]
+    assert run(records, rules()) == []
+
+
+def test_beyond_the_horizon_nothing_is_retracted() -> None:
+    alerts = run([scores(10, 0.9), scores(13, 0.0), scores(400, 0.0), scores(10, 0.0, revision=1)], rules())
+    assert states(alerts) == ["raised", "resolved"]
+
+
+def test_an_episode_longer_than_the_horizon_stays_one_alert_with_its_peak() -> None:
+    alerts = run([scores(10, 0.95), *line([0.9] * 500, 11), mark(600)], rules())
+    assert states(alerts) == ["raised", "resolved"]
+    last = alerts[-1]
+    assert (last.start, last.end, last.score, last.window) == (at(10), at(512), 0.95, scores(10).window)
+    assert last.evidence.sounds and last.sources
+
+
+def test_a_recorded_session_freezes_at_its_end_only() -> None:
+    records = [scores(10, 0.9, pace=Pace.RECORDED), scores(1_000, 0.0, pace=Pace.RECORDED)]
+    decider = Decider(rules(), SETTINGS)
+    run(records, rules(), decider)
+    assert states(run([scores(10, 0.0, revision=1, pace=Pace.RECORDED)], rules(), decider, 2)) == ["retracted"]
+    run([mark(1_010, Silence.END, pace=Pace.RECORDED)], rules(), decider, 3)
+    assert run([scores(10, 0.9, revision=2, pace=Pace.RECORDED)], rules(), decider, 4) == []
+
+
+def test_an_alert_says_whether_its_score_is_calibrated_and_what_it_rests_on() -> None:
+    (alert,) = run([scores(10, 0.9, quote="fire")], rules(title="Siren!"))
+    assert not alert.calibrated and alert.model == "test-1" and alert.sources[0].topic == "audio"
+    assert alert.contributions == {"audio": 0.9} and alert.evidence.quotes[0].text == "fire"
+
+
+def test_alerts_of_a_rule_that_is_gone_are_resolved() -> None:
+    old = Decider(rules({"id": "other", "class": "scream", "threshold": 0.5}), SETTINGS)
+    run([scores(10, 0.0, scream=0.9)], rules(), old)
+    new = Decider(rules(), SETTINGS)
+    new.restore(old.state(HOUSE))
+    assert [(a.rule, a.state.value) for a in run([scores(11, 0.0)], rules(), new, 1)] == [("other", "resolved")]
+
+
+def test_a_state_that_is_not_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="state"):
+        Decider(rules(), SETTINGS).restore(b"not a state")

@@ -1,0 +1,156 @@
+"""One partition through infer: order, what is fetched, what may be passed over, what may be committed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.events import Event, EventRef, Modality, Silence, Window
+from streamer.stages.cache import ENTRY_BYTES
+from streamer.stages.lane import Admission, Lane
+from tests.builders import T0, a_ref, a_silence, a_window, an_event, an_origin
+
+PARTITION = an_origin().partition
+
+
+def frame(number: int, size: int = 100) -> Event:
+    return an_event(Modality.FRAMES, number, offset=number, size=size)
+
+
+def ref(number: int) -> EventRef:
+    return a_ref(Modality.FRAMES, number, origin=an_origin("frames", number))
+
+
+def window(start: int, *, revision: int = 0, more: tuple[EventRef, ...] = ()) -> Window:
+    return replace(a_window(start), manifest=(ref(start), ref(start + 1), *more), revision=revision)
+
+
+def a_lane(bound: int = 1 << 20) -> Lane:
+    return Lane(PARTITION, bound=bound, next_offset=7)
+
+
+def encode(lane: Lane, *numbers: int) -> None:
+    for number in numbers:
+        assert lane.event(frame(number)) is Admission.ENCODE
+        lane.cache.put(ref(number).origin, f"features {number}")
+
+
+def test_a_window_waits_for_what_is_being_encoded_and_names_the_rest_once() -> None:
+    lane = a_lane()
+    assert lane.event(frame(0)) is Admission.ENCODE
+    lane.window(7, T0, window(0))
+    assert [one.origin.offset for one in lane.missing()] == [1]
+    assert lane.missing() == []
+    assert lane.event(frame(1)) is Admission.KNOWN
+    assert lane.ready(9) == []
+    lane.cache.put(ref(0).origin, "a")
+    lane.cache.put(ref(1).origin, "b")
+    ((step),) = lane.held(lane.ready(9))
+    assert step.features == ("a", "b")
+    assert step.scored
+
+
+def test_only_the_next_window_is_fetched_for() -> None:
+    lane = a_lane()
+    lane.window(7, T0, window(0))
+    lane.window(8, T0, window(4))
+    assert [one.origin.offset for one in lane.missing()] == [0, 1]
+    encode_held(lane, 0, 1)
+    lane.done(lane.ready(9))
+    assert [one.origin.offset for one in lane.missing()] == [4, 5]
+
+
+def encode_held(lane: Lane, *numbers: int) -> None:
+    for number in numbers:
+        lane.cache.put(ref(number).origin, f"features {number}")
+
+
+def test_a_window_that_is_not_ready_holds_up_those_after_it() -> None:
+    lane = a_lane()
+    encode(lane, 2, 3)
+    lane.window(7, T0, window(0))
+    lane.window(8, T0, window(2))
+    assert lane.ready(9) == []
+    assert lane.next_offset == 7
+
+
+def test_marks_and_unreadable_records_keep_their_place() -> None:
+    lane = a_lane()
+    encode(lane, 0, 1)
+    lane.window(7, T0, None)
+    lane.window(8, T0, window(0))
+    lane.window(9, T0, a_silence(3, Silence.IDLE))
+    steps = lane.held(lane.ready(9))
+    assert [(step.entry.offset, step.scored) for step in steps] == [(7, False), (8, True), (9, False)]
+    lane.done(step.entry for step in steps)
+    assert lane.next_offset == 10
+    assert len(lane) == 0
+
+
+def test_a_revision_whose_successor_was_read_is_passed_over_and_a_first_revision_never() -> None:
+    lane = a_lane()
+    encode(lane, 0, 1)
+    for offset, revision in enumerate((0, 1, 2), 7):
+        lane.window(offset, T0, window(0, revision=revision))
+    assert [step.scored for step in lane.held(lane.ready(9))] == [True, False, True]
+
+
+def test_a_passed_over_revision_is_not_fetched_for() -> None:
+    lane = a_lane()
+    lane.window(7, T0, window(0, revision=1))
+    lane.window(8, T0, window(0, revision=2, more=(ref(9),)))
+    assert lane.missing() == []
+    lane.done(lane.ready(1))
+    assert [one.origin.offset for one in lane.missing()] == [0, 1, 9]
+
+
+def test_a_full_lane_takes_windows_but_no_events() -> None:
+    lane = a_lane(bound=4 * ENTRY_BYTES)
+    number = 0
+    while lane.event(frame(number)) is Admission.ENCODE:
+        lane.cache.put(ref(number).origin, "features")
+        number += 1
+    assert lane.event(frame(number)) is Admission.FULL
+    lane.window(7, T0, window(50))
+    assert len(lane.missing()) == 2
+    encode_held(lane, 50, 51)
+    assert len(lane.ready(9)) == 1
+
+
+def test_an_event_too_large_to_be_read_ahead_is_left_to_its_window() -> None:
+    lane = a_lane(bound=4 * ENTRY_BYTES)
+    assert lane.event(frame(0, size=3 * ENTRY_BYTES)) is Admission.LATER
+    lane.window(7, T0, window(0))
+    assert [one.origin.offset for one in lane.missing()] == [0, 1]
+
+
+@given(st.lists(st.sampled_from(["read", "window", "finish", "work"]), max_size=80), st.integers(3, 40))
+def test_every_window_is_done_in_order_whatever_comes_first(steps: list[str], places: int) -> None:
+    """However small the cache and however far the windows run ahead, nothing waits for ever."""
+    lane = Lane(PARTITION, bound=places * ENTRY_BYTES, next_offset=0)
+    read = written = 0
+    flying: list[int] = []
+    done: list[int] = []
+
+    def work() -> None:
+        flying.extend(one.origin.offset for one in lane.missing())
+        entries = lane.ready(4)
+        done.extend(entry.offset for entry in entries)
+        lane.done(entries)
+
+    for step in [*steps, *["finish", "work"] * (4 * len(steps) + 4)]:
+        if step == "read":
+            admission = lane.event(frame(read))
+            flying += [read] if admission is Admission.ENCODE else []
+            read += admission is not Admission.FULL
+        elif step == "window":
+            lane.window(written, T0, window(written))
+            written += 1
+        elif step == "finish" and flying:
+            lane.cache.put(ref(flying[0]).origin, flying.pop(0))
+        elif step == "work":
+            work()
+    assert done == list(range(written))
+    assert lane.next_offset == written

@@ -1,0 +1,166 @@
+"""The engine behind its seam, on the demo's real recordings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import soundfile
+
+from models import weights
+from models.classes import CLASSES
+from models.fusion import PRIOR, logit
+from streamer.config import InferSettings, TranscribeSettings
+from streamer.engine import list_weights, open_engine, open_recognizer, open_vad, pull_weights, verify_weights
+from streamer.errors import ConfigError
+from streamer.events import EventRef, Modality
+from streamer.stages.fuse import Engine, Features, FuseInput, Judgement
+from tests.builders import a_ref, a_window, at, some_words
+
+DEMO = Path(__file__).parents[1] / "deploy" / "demo"
+RATE = 16_000
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    where = weights.resolve(Path(os.environ["STREAMER_HOME"]) if os.environ.get("STREAMER_HOME") else None)
+    pull_weights(where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def bundled(home: Path) -> Engine:
+    return open_engine(InferSettings(device="cpu"), home)
+
+
+@pytest.fixture(params=["tiny", "bundled"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if request.param == "tiny":
+        return open_engine(InferSettings(profile="tiny"), None)
+    found: Engine = request.getfixturevalue("bundled")
+    return found
+
+
+def street() -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(str(DEMO / "street.jpg")), cv2.COLOR_BGR2RGB)
+
+
+def pedestrians() -> np.ndarray:
+    with av.open(str(DEMO / "pedestrians.mp4")) as clip:
+        return next(clip.decode(video=0)).to_ndarray(format="rgb24")
+
+
+def chunks(name: str) -> list[np.ndarray]:
+    sound, _ = soundfile.read(DEMO / name, dtype="float32")
+    padded = np.pad(sound, (0, -len(sound) % RATE))
+    return [padded[start : start + RATE] for start in range(0, len(padded), RATE)]
+
+
+def judge(engine: Engine, manifest: list[EventRef], features: list[Features | None]) -> Judgement:
+    (judgement,) = engine.fuse([FuseInput(window=a_window(manifest=tuple(manifest)), features=tuple(features))])
+    return judgement
+
+
+def noise(seconds: float = 1) -> np.ndarray:
+    return (np.random.default_rng(0).normal(size=round(seconds * RATE)) * 0.01).astype(np.float32)
+
+
+def test_every_input_gives_one_result_in_order(engine: Engine) -> None:
+    images = [street(), np.zeros((40, 60, 3), np.uint8)]
+    assert len(engine.encode_frames(images)) == len(engine.encode_audio([noise(), noise(0.1)])) == len(engine.encode_words(["a", "b"])) == 2
+    assert engine.encode_frames([]) == engine.encode_audio([]) == engine.encode_words([]) == engine.fuse([]) == []
+
+
+def test_every_class_is_scored_and_contributions_sum_to_its_log_odds(engine: Engine) -> None:
+    refs = [a_ref(Modality.FRAMES, 0.5), a_ref(Modality.AUDIO, 0), a_ref(Modality.TRANSCRIPTS, 0.2)]
+    features = [*engine.encode_frames([street()]), *engine.encode_audio([noise()]), *engine.encode_words(["hello"])]
+    judgement = judge(engine, refs, features)
+    assert set(judgement.classes) == set(CLASSES)
+    for score in judgement.classes.values():
+        assert sum(score.contributions.values()) == pytest.approx(logit(score.probability) - logit(PRIOR), abs=1e-6)
+
+
+def test_an_unusable_or_empty_window_stays_at_the_prior(engine: Engine) -> None:
+    for manifest in ([a_ref(Modality.FRAMES), a_ref(Modality.AUDIO)], []):
+        judgement = judge(engine, manifest, [None] * len(manifest))
+        assert all(score.probability == pytest.approx(PRIOR) and not score.contributions for score in judgement.classes.values())
+        assert judgement.evidence.frame is None
+        assert judgement.evidence.sounds == judgement.evidence.quotes == ()
+
+
+def test_a_window_takes_the_patches_whose_midpoint_lies_in_it(engine: Engine) -> None:
+    sound = engine.encode_audio([noise(1)])[0]  # one patch: its midpoint is 0.4875 s into the chunk
+    inside = judge(engine, [a_ref(Modality.AUDIO, -0.48)], [sound])
+    outside = judge(engine, [a_ref(Modality.AUDIO, -0.49)], [sound])
+    assert inside.classes["siren"].contributions
+    assert not outside.classes["siren"].contributions
+
+
+def test_the_tiny_profile_never_alerts_and_says_that_it_is_uncalibrated() -> None:
+    engine = open_engine(InferSettings(profile="tiny"), None)
+    assert (engine.may_alert, engine.calibrated, engine.version) == (False, False, "tiny-1")
+
+
+def test_an_empty_street_is_told_from_one_with_people(bundled: Engine) -> None:
+    empty, busy = bundled.encode_frames([street(), pedestrians()])
+    refs = [a_ref(Modality.FRAMES, 0.5), a_ref(Modality.FRAMES, 1)]
+    alone = judge(bundled, refs[:1], [empty])
+    assert alone.classes["person"].probability < 0.1
+    both = judge(bundled, refs, [empty, busy])
+    assert both.classes["person"].probability > 0.7
+    assert both.evidence.frame is not None
+    assert both.evidence.frame.ref == refs[1]
+    assert all(0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1 for box in both.evidence.frame.boxes)
+
+
+def test_breaking_glass_is_heard_and_its_sound_is_evidence_with_its_time(bundled: Engine) -> None:
+    judgement = judge(bundled, [a_ref(Modality.AUDIO, 0), a_ref(Modality.AUDIO, 1)], bundled.encode_audio(chunks("glass.flac"))[:2])
+    assert judgement.classes["glass_break"].probability > 0.6
+    assert judgement.classes["siren"].probability < 0.1
+    sound = judgement.evidence.sounds[0]
+    assert sound.label == "Glass"
+    assert at(0) <= sound.start < sound.end <= at(2)
+
+
+def test_a_siren_is_heard(bundled: Engine) -> None:
+    features = bundled.encode_audio(chunks("siren.flac"))[3:5]
+    assert judge(bundled, [a_ref(Modality.AUDIO, 0), a_ref(Modality.AUDIO, 1)], features).classes["siren"].probability > 0.6
+
+
+def test_a_call_for_help_is_understood_and_quoted_whole(home: Path, bundled: Engine) -> None:
+    heard = open_recognizer(TranscribeSettings(), home).transcribe(np.concatenate(chunks("help.flac")))
+    ref = a_ref(Modality.TRANSCRIPTS, 0.2, words=some_words(heard.text))
+    judgement = judge(bundled, [ref], bundled.encode_words([heard.text]))
+    assert judgement.classes["call_for_help"].probability > 0.8
+    assert judgement.classes["spoken_threat"].probability < 0.5
+    assert judgement.evidence.quotes[0].text == heard.text
+
+
+def test_polite_words_raise_nothing(home: Path, bundled: Engine) -> None:
+    heard = open_recognizer(TranscribeSettings(), home).transcribe(np.concatenate(chunks("moment.flac")))
+    judgement = judge(bundled, [a_ref(Modality.TRANSCRIPTS)], bundled.encode_words([heard.text]))
+    assert max(score.probability for score in judgement.classes.values()) < 0.2
+
+
+def test_missing_weights_are_a_config_error_that_names_the_command(tmp_path: Path) -> None:
+    for attempt in (
+        lambda: open_engine(InferSettings(), tmp_path),
+        lambda: open_recognizer(TranscribeSettings(), tmp_path),
+        lambda: verify_weights(tmp_path),
+    ):
+        with pytest.raises(ConfigError, match="streamer weights pull"):
+            attempt()
+    assert {row.state.value for row in list_weights(tmp_path)} == {"missing"}
+
+
+def test_the_version_repeats_and_names_the_profile(home: Path, bundled: Engine) -> None:
+    assert bundled.version.startswith("bundled-")
+    assert open_engine(InferSettings(device="cpu"), home).version == bundled.version
+
+
+def test_each_track_gets_a_voice_detector_of_its_own() -> None:
+    assert open_vad() is not open_vad()
