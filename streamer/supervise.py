@@ -97,10 +97,9 @@ class Supervisor:
                 await asyncio.wait_for(self.stop.wait(), pause)
 
     async def _spawn(self, role: str, path: Path) -> asyncio.subprocess.Process:
-        parent = os.getpid()
         command = [sys.executable, "-m", "streamer", *self.logging.arguments]
         return await asyncio.create_subprocess_exec(
-            *command, "role", role, "--config", str(path), start_new_session=True, preexec_fn=lambda: die_with(parent)
+            *command, "role", role, "--config", str(path), start_new_session=True, preexec_fn=die_with(os.getpid())
         )
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:

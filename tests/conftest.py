@@ -7,8 +7,6 @@ A missing Kafka is a failure, not a skip.
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,10 +17,10 @@ from streamer.cli import home
 from streamer.config import KafkaSettings
 from streamer.engine import pull_weights
 from streamer.kafka.client import Kafka
-from streamer.kafka.embedded import EmbeddedBroker, free_port
+from streamer.kafka.embedded import EmbeddedBroker
 from streamer.kafka.topics import create_topics
+from tests.kafka import apache
 
-BROKER = Path(__file__).parent.parent / "deploy" / "kafka" / "broker.py"
 PARTITIONS = 4
 
 
@@ -37,19 +35,9 @@ def tansu_address() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def kafka_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One Apache Kafka per test process, through the script that people use too."""
-    port, data = free_port(), tmp_path_factory.mktemp("kafka")
-    where = ["--port", str(port), "--controller-port", str(free_port()), "--data", str(data)]
-    subprocess.run([sys.executable, BROKER, "fetch"], check=True)
-    with (data / "broker.log").open("wb") as log:
-        child = subprocess.Popen([sys.executable, BROKER, "run", "--end-with-parent", *where], stdout=log, stderr=log)
-    try:
-        ready = subprocess.run([sys.executable, BROKER, "wait", *where], capture_output=True, text=True, check=False)
-        assert ready.returncode == 0, ready.stderr + (data / "broker.log").read_text()[-2000:]
-        yield f"127.0.0.1:{port}"
-    finally:
-        child.kill()
-        child.wait()
+    """One Apache Kafka per test process."""
+    with apache.apache_kafka(tmp_path_factory.mktemp("kafka")) as address:
+        yield address
 
 
 def fresh_settings(address: str, *, idempotent: bool) -> KafkaSettings:

@@ -11,12 +11,9 @@ import argparse
 import asyncio
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +27,6 @@ from streamer.config import Config, DeliverSettings, HealthSettings, KafkaSettin
 from streamer.demo import free_block
 from streamer.events import Event, Modality, Pace, Scores, SessionMark, Silence
 from streamer.kafka.client import Kafka
-from streamer.kafka.embedded import free_port
 from streamer.kafka.topics import create_topics
 from streamer.sources.scene import copies
 from streamer.stages.envelope import read_head
@@ -38,8 +34,8 @@ from streamer.stages.wire import read_scores
 from streamer.topology import ROLES
 from tests.bench.report import report, table
 from tests.integration.pipeline import DEMO, Pipeline, everything, until
+from tests.kafka.apache import apache_kafka
 
-BROKER = Path(__file__).parents[2] / "deploy" / "kafka" / "broker.py"
 PARTITIONS = 4
 LEAD = 3  # seconds between the start of ingest and the scene's first moment
 
@@ -50,22 +46,6 @@ class Added:
 
     ms: float
     first: bool
-
-
-@contextmanager
-def apache_kafka(folder: Path) -> Iterator[str]:
-    """A broker of its own; its address."""
-    port = free_port()
-    where = ["--port", str(port), "--controller-port", str(free_port()), "--data", str(folder)]
-    subprocess.run([sys.executable, BROKER, "fetch"], check=True)
-    with (folder / "broker.log").open("wb") as log:
-        child = subprocess.Popen([sys.executable, BROKER, "run", "--end-with-parent", *where], stdout=log, stderr=log)
-    try:
-        subprocess.run([sys.executable, BROKER, "wait", *where], check=True, capture_output=True)
-        yield f"127.0.0.1:{port}"
-    finally:
-        child.kill()
-        child.wait()
 
 
 def scene_of(minutes: int, folder: Path) -> Path:
