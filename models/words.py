@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,10 @@ from models.features import Array, Said
 PROTOTYPES = Path(__file__).with_name("prototypes.toml")
 NEUTRAL = "neutral"
 MOST_TOKENS = 128
-MOST_PIECES = 8  # sentences of one transcript that are measured one by one
+LONGEST = 120  # characters of one piece: far less than MOST_TOKENS, and little enough that a few words of it tell
+STRIDE = LONGEST // 2
+MOST_PIECES = 2 * 4_000 // STRIDE + 2  # of one text: enough for the longest transcript, however it is cut
+AT_ONCE = 32  # texts in one forward, of about the same length
 SLOPE = 24.0  # log-odds per unit of similarity
 MARGIN = 0.10  # how much closer to a class than to neutral speech is even odds
 FLOOR = 0.36  # what is this far from everything is neutral
@@ -50,6 +53,12 @@ class SentenceEncoder:
 
     def __call__(self, texts: Sequence[str]) -> Array:
         """N texts to N x D, float32, each of length 1."""
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        parts = [order[at : at + AT_ONCE] for at in range(0, len(order), AT_ONCE)]
+        unit_ND: Array = np.concatenate([self._forward([texts[at] for at in part]) for part in parts])
+        return unit_ND[np.argsort(order)]
+
+    def _forward(self, texts: Sequence[str]) -> Array:
         batch = self._tokenizer(list(texts), padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
         with torch.inference_mode():
             hidden_NTD: Tensor = self._model(**batch.to(self._device)).last_hidden_state
@@ -60,7 +69,7 @@ class SentenceEncoder:
 
 
 class WordJudge:
-    """Transcripts to `Said`. A text is measured whole and sentence by sentence; the best piece counts."""
+    """Transcripts to `Said`. A text is measured whole and piece by piece; the best one counts."""
 
     def __init__(self, encoder: SentenceEncoder, prototypes: Path = PROTOTYPES) -> None:
         self._encoder = encoder
@@ -90,9 +99,38 @@ class WordJudge:
 
 
 def pieces_of(text: str) -> list[str]:
-    """The whole text first, then its sentences where there are several."""
+    """The whole text first, then its sentences where there are several; a long one in pieces that overlap by half.
+
+    Too many sentences are put together to pieces of STRIDE, so that all of a text of 4,000 characters is measured.
+    """
     sentences = [piece for piece in _SENTENCE.split(text.strip()) if piece]
-    return [text, *sentences[:MOST_PIECES]] if len(sentences) > 1 else [text]
+    pieces = [piece for sentence in sentences for piece in _overlapping(sentence)]
+    if len(pieces) > MOST_PIECES:
+        pieces = [piece for joined in _joined(sentences) for piece in _overlapping(joined)]
+    return [text, *pieces[:MOST_PIECES]] if len(pieces) > 1 else [text]
+
+
+def _overlapping(sentence: str) -> Iterator[str]:
+    """The sentence itself, or stretches of at most LONGEST that begin every STRIDE, at words where there are any."""
+    at = 0
+    while len(sentence) - at > LONGEST:
+        cut = sentence.rfind(" ", at + STRIDE, at + LONGEST)
+        yield sentence[at : cut if cut > 0 else at + LONGEST]
+        word = sentence.rfind(" ", at + 1, at + STRIDE)
+        at = word + 1 if word > 0 else at + STRIDE
+    yield sentence[at:]
+
+
+def _joined(sentences: Sequence[str]) -> Iterator[str]:
+    """Neighbours put together as long as they stay within STRIDE."""
+    held = ""
+    for sentence in sentences:
+        if held and len(held) + len(sentence) >= STRIDE:
+            yield held
+            held = sentence
+        else:
+            held = f"{held} {sentence}" if held else sentence
+    yield held
 
 
 def chance(similarity: float, neutral: float) -> float:

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_LONG = "too_long"
     FUTURE = "future"
+    CROWDED = "crowded"
     PACE = "pace"
     EXPIRED = "expired"
     REFUSED = "refused"

@@ -23,6 +23,7 @@ from streamer.events import Record
 from streamer.health import Health
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
+from streamer.kafka.poll import poll
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime
 from streamer.sinks.log import LogSink
@@ -35,7 +36,6 @@ log = structlog.get_logger()
 
 STAGE, ALERTS = "deliver", "alerts"
 POLL_MS = 200
-PATIENCE_MS = 24 * 3_600 * 1_000  # a receiver may be away for long: heartbeats, not polls, say that we live
 GRACE = 2.0  # seconds that an attempt under way gets when we are asked to stop
 
 
@@ -100,12 +100,13 @@ class Courier(ConsumerRebalanceListener):
     board: Board
     ours: frozenset[TopicPartition] = frozenset()
     recent: dict[TopicPartition, Recent] = field(default_factory=dict)
+    next: dict[TopicPartition, int] = field(default_factory=dict)
     leave: asyncio.Event = field(default_factory=asyncio.Event)  # what is under way is not ours any more
     _consumer: AIOKafkaConsumer | None = None
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Send what comes, in each partition's order, until `stop` is set. Raises Transient when the broker is away."""
-        self._consumer = consumer = self.kafka.consumer(group=f"{STAGE}.{self.name}", max_poll_interval_ms=PATIENCE_MS)
+        self._consumer = consumer = self.kafka.consumer(group=f"{STAGE}.{self.name}")
         consumer.subscribe([self.kafka.physical(ALERTS)], listener=self)
         try:
             await consumer.start()
@@ -120,7 +121,7 @@ class Courier(ConsumerRebalanceListener):
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Whatever is under way is not ours any more."""
         self.leave.set()
-        self.ours, self.recent = frozenset(), {}
+        self.ours, self.recent, self.next = frozenset(), {}, {}
         self.board.say(self.name, "waiting for partitions")
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -128,7 +129,7 @@ class Courier(ConsumerRebalanceListener):
         if self._consumer:
             self._consumer.pause(*assigned)
         self.leave = asyncio.Event()  # a new one: who waits for the old one must leave
-        self.ours, self.recent = frozenset(assigned), {}
+        self.ours, self.recent, self.next = frozenset(assigned), {}, {}
         if not assigned:
             self.board.say(self.name, None)
 
@@ -138,7 +139,7 @@ class Courier(ConsumerRebalanceListener):
             return
         leave = self.leave
         try:
-            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=100)
+            batches = await poll(consumer, self.next, timeout_ms=POLL_MS)
         except OffsetOutOfRangeError:
             self.recent.clear()  # retention overtook the position: begin anew, at the log's start
             consumer.pause(*self.ours)
@@ -171,6 +172,7 @@ class Courier(ConsumerRebalanceListener):
         if leave.is_set():
             return
         for tp, (position, recent) in found.items():
+            self.next[tp] = position
             consumer.seek(tp, position)
             consumer.resume(tp)
             self.recent[tp] = recent
@@ -192,6 +194,7 @@ class Courier(ConsumerRebalanceListener):
         if work.cancelled():
             return False
         work.result()
+        self.next[tp] = record.offset + 1
         try:
             await consumer.commit({tp: record.offset + 1})
         except KafkaError as exc:

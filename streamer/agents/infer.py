@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import structlog
@@ -28,14 +28,17 @@ from streamer.stages.envelope import read_head
 from streamer.stages.fuse import Engine, Judgement
 from streamer.stages.judge import fuse_input, scores
 from streamer.stages.lane import Lane, Step
+from streamer.stages.stall import Stalls
 from streamer.stages.wire.records import write_scores, write_silence, write_window
+from streamer.topology import TOPIC
 
 MOST = 64  # windows of one lane that are fused together
 COMMIT_EVERY = 0.5  # seconds
-STALLED = 120.0  # seconds in which windows wait and none is done
+STALLED = 120.0  # seconds for which anything that waits may stand still; unready after half of it
 FETCH_AGAIN = 1.0  # seconds
 
 Wanted = tuple[Lane, EventRef]
+Output = tuple[Message, Scores | None]
 log = structlog.get_logger()
 
 
@@ -83,7 +86,8 @@ class Worker:
         )
         self._changed = changed
         self._wanted = asyncio.Queue[Wanted]()
-        self._moved = time.monotonic()
+        self._stalls = Stalls()
+        self._stalled: str | None = None
 
     async def run(self) -> None:
         """Until `runtime.stop` is set. Raises what ended a loop."""
@@ -131,7 +135,7 @@ class Worker:
         if record is None or not isinstance(head, Event):
             self._without(lane, ref, Reason.EXPIRED)
         else:
-            self._encoder.submit(lane, ref.origin, ref.modality, payload_of(head, record))
+            self._encoder.submit(lane, ref.origin, ref.modality, payload_of(head, record), urgent=True)
 
     def _without(self, lane: Lane, ref: EventRef, reason: Reason) -> None:
         lane.cache.put(ref.origin, Unusable(reason=reason))
@@ -146,8 +150,8 @@ class Worker:
             if self._encoder.failure:
                 raise self._encoder.failure
             async with self._intake.lock:
-                while self._intake.open and await self._cycle():
-                    self._moved = time.monotonic()
+                while not self._runtime.stop.is_set() and self._intake.open and await self._cycle():
+                    pass
 
     async def _cycle(self) -> bool:
         """Score what is ready, in one forward and one write. False: nothing was."""
@@ -160,7 +164,7 @@ class Worker:
             return False
         steps = [step for lane in lanes for step in lane.held(ready.get(lane.partition, ()))]
         judged = iter(await self._judge([step for step in steps if step.scored]))
-        found = [self._output(step, next(judged) if step.scored else None) for step in steps]
+        found = [await self._output(step, next(judged) if step.scored else None) for step in steps]
         outputs = [output for output in found if output]
         written = await self._writer.send([message for message, _ in outputs], ours=lambda: generation == self._intake.generation)
         if len(written) < len(outputs):
@@ -177,7 +181,7 @@ class Worker:
         """What the next window lacks is encoded from its own quotation, or fetched."""
         for ref in lane.missing():
             if ref.words:
-                self._encoder.submit(lane, ref.origin, ref.modality, ref.words)
+                self._encoder.submit(lane, ref.origin, ref.modality, ref.words, urgent=True)
             else:
                 self._wanted.put_nowait((lane, ref))
 
@@ -192,17 +196,31 @@ class Worker:
                 middle = len(steps) // 2
                 return [*await self._judge(steps[:middle]), *await self._judge(steps[middle:])]
             await self._engine.probe(Modality.FRAMES)
-            log.exception("a window cannot be scored", window=steps[0].window.id)
-            await self._writer.bury(_record(steps[0]), exc)
+            await self._bury(steps[0], exc)
             return [None]
 
-    def _output(self, step: Step, judgement: Judgement | None) -> tuple[Message, Scores | None] | None:
+    async def _output(self, step: Step, judgement: Judgement | None) -> Output | None:
+        """What is to be written of one step. None: nothing; where it cannot be written, its window is buried."""
+        try:
+            return self._message(step, judgement)
+        except Exception as exc:
+            await self._bury(step, exc)
+            return None
+
+    def _message(self, step: Step, judgement: Judgement | None) -> Output | None:
         if isinstance(step.entry.what, SessionMark):
             return write_silence("scores", step.entry.what), None
         if judgement is None:
             return None
         score = scores(step.window, step.features, judgement, model=self._engine.version, calibrated=self._engine.calibrated)
-        return write_scores(score), score
+        message = write_scores(score)
+        if (size := len(message.value or b"")) > TOPIC["scores"].limit:
+            raise BadRecord(Reason.TOO_LARGE, f"value: its score has {size} bytes and exceeds {TOPIC['scores'].limit}")
+        return message, score
+
+    async def _bury(self, step: Step, exc: Exception) -> None:
+        log.warning("a window cannot be scored", partition=step.partition, offset=step.entry.offset, error=repr(exc), exc_info=exc)
+        await self._writer.bury(_record(step), exc)
 
     # watching
 
@@ -211,21 +229,31 @@ class Worker:
             await asyncio.sleep(COMMIT_EVERY)
             await self._intake.commit()
             self._intake.measure()
-            waiting = sum(map(len, self._intake.lanes.values()))
-            if not waiting or not self._intake.open:
-                self._moved = time.monotonic()
-            elif time.monotonic() - self._moved > STALLED:
-                raise Transient(f"{waiting} windows wait, and none was scored for {STALLED:.0f} s")
+            self._watch(await self._intake.waiting())
+
+    def _watch(self, waiting: Mapping[str, int]) -> None:
+        """What does not move makes us unready first, then ends the process. Raises Transient."""
+        stall = self._stalls.look(waiting, time.monotonic())
+        if stall and stall.seconds > STALLED / 2:
+            self._stalled = f"{stall.what}: stands at {stall.place} for {stall.seconds:.0f} s"
+            self._runtime.health.not_ready(self._stalled)
+            if stall.seconds > STALLED:
+                raise Transient(self._stalled)
+        elif self._stalled:
+            if self._runtime.health.why == self._stalled:
+                self._runtime.health.ready()
+            self._stalled = None
 
 
 def _record(step: Step) -> Record:
-    """The record of `windows` that a window came in, as we would write it."""
-    message = write_window(step.window)
+    """The record of `windows` that a step came in, as we would write it."""
+    what = step.entry.what
+    message = write_silence("windows", what) if isinstance(what, SessionMark) else write_window(step.window)
     return Record(
         topic=message.topic,
         partition=step.partition,
         offset=step.entry.offset,
-        arrival=step.window.trigger,
+        arrival=what.at if isinstance(what, SessionMark) else step.window.trigger,
         key=message.key,
         value=message.value,
         headers=message.headers,

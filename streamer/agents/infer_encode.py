@@ -11,9 +11,10 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
+from streamer.agents.infer_slots import Slots
 from streamer.config import InferSettings
-from streamer.errors import Reason, StreamerError
-from streamer.events import Micros, Modality, Origin, Record, Words
+from streamer.errors import BadRecord, Reason, StreamerError
+from streamer.events import SECOND, Micros, Modality, Origin, Record, Words
 from streamer.metrics import Metrics
 from streamer.stages import headers as header
 from streamer.stages.cache import Unusable
@@ -21,7 +22,8 @@ from streamer.stages.encode import Batcher
 from streamer.stages.envelope import CONTENT_TYPES
 from streamer.stages.fuse import Engine, Features, FuseInput, Judgement
 from streamer.stages.lane import Lane
-from streamer.stages.media import decode_image, decode_sound
+from streamer.stages.media import RATE, decode_image, decode_sound, image_size
+from streamer.topology import MIB
 
 Result = TypeVar("Result")
 Payload = Record | Words
@@ -30,6 +32,7 @@ Bury = Callable[[Record, Exception], Awaitable[Reason]]
 """Write a dead letter for a record; returns the reason once it is acknowledged."""
 
 DECODED = 2  # batches' worth of decoded media that may wait for the engine
+DECODED_BYTES = 256 * MIB  # of decoded media that wait for the engine: two batches of full HD, ten pictures of 4K
 _KNOWN_GOOD = {
     Modality.FRAMES: np.zeros((64, 64, 3), np.uint8),
     Modality.AUDIO: np.zeros(16_000, np.float32),
@@ -90,15 +93,15 @@ class Encoder:
     def __init__(self, engine: EngineThread, settings: InferSettings, metrics: Metrics, bury: Bury, changed: asyncio.Event) -> None:
         self._engine, self._settings, self._metrics, self._bury, self._changed = engine, settings, metrics, bury, changed
         self._threads = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self._slots = asyncio.Semaphore(DECODED * settings.batch)
+        self.slots = Slots(count=DECODED * settings.batch, size=DECODED_BYTES)
         self._batcher = Batcher[Modality, tuple[object, asyncio.Future[Features]]](size=settings.batch, wait=Micros(settings.batch_wait))
         self._added = asyncio.Event()
         self._jobs = set[asyncio.Task[None]]()
         self.failure: BaseException | None = None
 
-    def submit(self, lane: Lane, origin: Origin, modality: Modality, payload: Payload) -> None:
-        """Encode an event that the lane has admitted."""
-        job = asyncio.get_running_loop().create_task(self._encode(lane, origin, modality, payload))
+    def submit(self, lane: Lane, origin: Origin, modality: Modality, payload: Payload, *, urgent: bool = False) -> None:
+        """Encode an event that the lane has admitted. `urgent`: the lane's next window waits for it."""
+        job = asyncio.get_running_loop().create_task(self._encode(lane, origin, modality, payload, urgent))
         self._jobs.add(job)
         job.add_done_callback(self._ended)
 
@@ -135,9 +138,9 @@ class Encoder:
             self.failure = failure
             self._changed.set()
 
-    async def _encode(self, lane: Lane, origin: Origin, modality: Modality, payload: Payload) -> None:
+    async def _encode(self, lane: Lane, origin: Origin, modality: Modality, payload: Payload, urgent: bool) -> None:
         value: object
-        async with self._slots:
+        async with self.slots.take(self._decoded_bytes(modality, payload), urgent=urgent):
             try:
                 item = await self._decode(modality, payload)
                 waiting = asyncio.get_running_loop().create_future()
@@ -146,7 +149,7 @@ class Encoder:
                 value = await waiting
                 self._metrics.encoded.labels(modality.value).inc()
             except Exception as exc:
-                if isinstance(exc, StreamerError) or not isinstance(payload, Record):
+                if isinstance(exc, StreamerError):
                     log.debug("unusable", origin=origin, error=str(exc))
                 else:
                     log.warning("unusable by our own fault", origin=origin, error=repr(exc))
@@ -154,6 +157,18 @@ class Encoder:
                 value = Unusable(reason=reason)
         lane.cache.put(origin, value)
         self._changed.set()
+
+    def _decoded_bytes(self, modality: Modality, payload: Payload) -> int:
+        """At most so much is in memory once it is decoded. Nothing of what will be refused."""
+        if isinstance(payload, Words):
+            return 0
+        if modality is Modality.AUDIO:
+            return self._settings.max_audio * RATE // SECOND * np.dtype(np.float32).itemsize
+        try:
+            width, height = image_size(payload.value or b"")
+        except BadRecord:
+            return 0
+        return 3 * width * height if width * height <= self._settings.max_pixels else 0
 
     async def _decode(self, modality: Modality, payload: Payload) -> object:
         if isinstance(payload, Words):

@@ -4,41 +4,46 @@ Laws:
 1. Only `windows` is committed, up to what is done; partitions that were taken away are never committed.
 2. While the gate is closed nothing is taken in. It closes at once when partitions are revoked, and opens in the same step
    in which every partition has been sought. Revoked partitions leave nothing behind.
-3. A media partition whose lane is full is sought back and paused until there is room; `windows` is never paused.
+3. A media partition whose lane is full is sought back and paused until there is room. So is `windows` where a lane holds
+   as many as it may, and media that are newer than those: until half of them are done.
+4. What a failed read may have swallowed is read again: every partition is sought back to what was taken of it.
+5. Between records others have their turn, at least every `PULSE` seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 import structlog
 from aiokafka import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from streamer.agents.infer_encode import Encoder, Payload
 from streamer.agents.infer_write import Writer
 from streamer.config import Config
 from streamer.errors import BadRecord, ConfigError, Transient
-from streamer.events import Event, Mark, Modality, Record, SessionMark, Window
+from streamer.events import Event, Mark, Modality, Record, Window
 from streamer.health import Health
 from streamer.kafka.client import Kafka
 from streamer.kafka.log import LogReader
+from streamer.kafka.poll import Raw, poll
 from streamer.metrics import Metrics
+from streamer.stages.accept import accept_window
 from streamer.stages.envelope import read_head
 from streamer.stages.lane import Admission, Lane
 from streamer.stages.resume import LOOK, media_positions
-from streamer.stages.wire.records import read_window
 from streamer.topology import MIB, STAGE
 
 POLL_MS = 100
 FETCH_WAIT_MS = 25  # how long the broker may hold a fetch open; a partition cannot be asked for again meanwhile
+PULSE = 0.01  # seconds of taking in at a stretch
 AGAIN = 0.2  # seconds before the log is asked again where it could not be read
 WINDOWS = "windows"
 MEDIA = tuple(modality.value for modality in Modality)
 
-Raw = ConsumerRecord[bytes, bytes]
 log = structlog.get_logger()
 
 
@@ -62,7 +67,7 @@ class Intake:
         self._consumer = kafka.consumer(group="infer", fetch_max_wait_ms=FETCH_WAIT_MS)
         self._numbers: tuple[int, ...] | None = None
         self._next = dict[TopicPartition, int]()
-        self._paused = set[TopicPartition]()
+        self._paused = dict[TopicPartition, Callable[[], bool]]()
         self._committed = dict[TopicPartition, int]()
         self.lanes = dict[int, Lane]()
         self.lock = asyncio.Lock()
@@ -110,6 +115,18 @@ class Intake:
             tps = [self._kafka.partition(topic, number) for number in self.lanes]
             self._metrics.lag.labels("infer", topic).set(sum((self._consumer.highwater(tp) or 0) - self._at(tp) for tp in tps))
 
+    async def waiting(self) -> dict[str, int]:
+        """What waits -> where it stands: the first window of each lane, and each partition that has more than was read."""
+        found = {f"windows/{number} to be scored": lane.next_offset for number, lane in self.lanes.items() if len(lane)}
+        try:
+            for tp in [tp for tp in self._next if tp not in self._paused]:
+                at = await self._consumer.position(tp)  # past what is no record, such as the end of a transaction
+                if at < (self._consumer.highwater(tp) or 0):
+                    found[f"{self._kafka.logical(tp.topic)}/{tp.partition} to be read"] = at
+        except (KafkaError, IllegalStateError):
+            return {}  # they were taken from us
+        return found if self.open else {}
+
     def _at(self, tp: TopicPartition) -> int:
         end: int = self._consumer.highwater(tp) or 0
         lane = self.lanes.get(tp.partition)
@@ -121,7 +138,7 @@ class Intake:
     async def _step(self) -> None:
         generation = self.generation
         try:
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS)
+            batches = await poll(self._consumer, self._next, timeout_ms=POLL_MS)
         except NoOffsetForPartitionError:
             return  # asked before it was sought: it has a position now
         except OffsetOutOfRangeError as exc:
@@ -130,10 +147,12 @@ class Intake:
             return
         except KafkaError as exc:
             log.warning("cannot read", error=repr(exc))
+            if self._ours(generation):
+                self._seek_back()
             return
         for tp in sorted(batches, key=self._windows_last):
-            if self.open and generation == self.generation:
-                await self._take(tp, batches[tp])
+            if self._ours(generation):
+                await self._take(tp, batches[tp], generation)
         if batches:
             self._changed.set()
         self._resume()
@@ -141,48 +160,72 @@ class Intake:
     def _windows_last(self, tp: TopicPartition) -> bool:
         return bool(tp.topic == self._kafka.physical(WINDOWS))
 
-    async def _take(self, tp: TopicPartition, batch: Iterable[Raw]) -> None:
-        lane = self.lanes[tp.partition]
+    def _ours(self, generation: int) -> bool:
+        return self.open and generation == self.generation
+
+    def _seek_back(self) -> None:
+        """A read that fails for one partition has moved on in those that it read before."""
+        for tp, offset in self._next.items():
+            self._consumer.seek(tp, offset)
+
+    async def _take(self, tp: TopicPartition, batch: Iterable[Raw], generation: int) -> None:
+        lane, pulse = self.lanes[tp.partition], time.monotonic() + PULSE
         for raw in batch:
             if raw.offset < self._next[tp]:
                 continue
             record = self._kafka.record(raw)
-            if record.topic == WINDOWS:
-                lane.window(record.offset, record.arrival, await self._window(record))
-            elif not self._media(lane, record):
-                self._consumer.seek(tp, raw.offset)
-                self._consumer.pause(tp)
-                self._paused.add(tp)
+            until = await self._window(lane, record) if record.topic == WINDOWS else self._media(lane, record)
+            if not self._ours(generation):
+                return
+            if until:
+                self._hold(tp, raw.offset, until)
                 return
             self._next[tp] = raw.offset + 1
             self._metrics.read.labels("infer", record.topic).inc()
             self._metrics.read_bytes.labels("infer", record.topic).inc(len(record.value or b""))
+            if time.monotonic() > pulse:
+                await asyncio.sleep(0)
+                if not self._ours(generation):
+                    return
+                pulse = time.monotonic() + PULSE
 
-    async def _window(self, record: Record) -> Window | SessionMark | None:
+    async def _window(self, lane: Lane, record: Record) -> Callable[[], bool] | None:
+        """Give the lane a record of `windows`. Where it holds too many: when to go on."""
+        if lane.crowded():
+            return lambda: not lane.crowded()
+        what = None
         try:
-            return read_window(record)
+            what = accept_window(record, self._config.kafka.partitions)
         except BadRecord as exc:
             await self._writer.bury(record, exc)
-            return None
+        lane.window(record.offset, record.arrival, what)
+        return None
 
-    def _media(self, lane: Lane, record: Record) -> bool:
-        """Hand an event to the encoder. False: its lane is full. Bad headers are align's to bury."""
+    def _media(self, lane: Lane, record: Record) -> Callable[[], bool] | None:
+        """Hand an event to the encoder. Where there is no place for it: when to go on. Bad headers are align's to bury."""
+        if lane.early(record.arrival):
+            return lambda: not lane.crowded()
         try:
             head = read_head(record, self._config.kafka.partitions)
         except BadRecord:
-            return True
+            return None
         if isinstance(head, Mark):
             lane.cache.passed(head.arrival)
-            return True
-        admission = lane.event(head)
+            return None
+        admission = lane.event(head, headers=_header_bytes(record))
         if admission is Admission.ENCODE:
             self._encoder.submit(lane, head.origin, head.track.modality, payload_of(head, record))
-        return admission is not Admission.FULL
+        return lane.cache.roomy if admission is Admission.FULL else None
+
+    def _hold(self, tp: TopicPartition, offset: int, until: Callable[[], bool]) -> None:
+        self._consumer.seek(tp, offset)
+        self._consumer.pause(tp)
+        self._paused[tp] = until
 
     def _resume(self) -> None:
-        for tp in [tp for tp in self._paused if self.lanes[tp.partition].cache.roomy()]:
+        for tp in [tp for tp, until in self._paused.items() if until()]:
             self._consumer.resume(tp)
-            self._paused.discard(tp)
+            del self._paused[tp]
 
     # whose partitions
 
@@ -226,10 +269,10 @@ class Intake:
         async for record in self._reader.read(WINDOWS, max(0, at - LOOK), partition=number):
             if record.offset >= at + LOOK:
                 break
-            (before if record.offset < at else after).extend(_windows(record))
+            (before if record.offset < at else after).extend(_windows(record, self._config.kafka.partitions))
         media = media_positions(before, after, {topic: starts[tps[topic]] for topic in MEDIA}, committed=committed is not None)
-        ends = {topic: await self._reader.end(tps[topic]) for topic, offset in media.items() if offset is None}
-        return {topic: ends[topic] if offset is None else offset for topic, offset in media.items()} | {WINDOWS: at}
+        ends = {topic: await self._reader.end(tps[topic]) for topic in MEDIA}
+        return {topic: ends[topic] if offset is None else min(offset, ends[topic]) for topic, offset in media.items()} | {WINDOWS: at}
 
     def assigned(self, partitions: set[TopicPartition]) -> None:
         """The group gives partitions: nothing is fetched from them until they are restored."""
@@ -280,9 +323,13 @@ def payload_of(event: Event, record: Record) -> Payload:
     return event.words or record
 
 
-def _windows(record: Record) -> list[Window]:
+def _header_bytes(record: Record) -> int:
+    return sum(len(name) + len(value or b"") for name, value in record.headers)
+
+
+def _windows(record: Record, partitions: int) -> list[Window]:
     try:
-        what = read_window(record)
+        what = accept_window(record, partitions)
     except BadRecord:
         return []
     return [what] if isinstance(what, Window) else []

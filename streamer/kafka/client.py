@@ -13,15 +13,18 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from streamer.config import KafkaSettings
 from streamer.errors import ConfigError, Transient
 from streamer.events import MILLISECOND, Message, Micros, Record
+from streamer.kafka.readable import make_readable
+from streamer.stages.times import LATEST
 from streamer.topology import TOPICS
 
 LARGEST_REQUEST = max(topic.max_message_bytes for topic in TOPICS)
+PATIENCE_MS = 24 * 3_600_000  # our own watchdogs say when work takes too long; leaving the group would only hand it on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,8 @@ class Kafka:
         return TopicPartition(self.physical(topic), number)
 
     def consumer(self, *topics: str, group: str | None = None, **more: Any) -> AIOKafkaConsumer:
-        """A consumer that never resets an offset silently and never splits a session's topics over members."""
+        """A consumer that never resets an offset silently, never splits a session's topics over members, and reads every record."""
+        make_readable()
         timeout = self.settings.session_timeout // MILLISECOND
         settings = {
             "group_id": self.physical(group) if group else None,
@@ -81,6 +85,7 @@ class Kafka:
             "session_timeout_ms": timeout,
             "heartbeat_interval_ms": max(100, timeout // 5),
             "max_partition_fetch_bytes": LARGEST_REQUEST,
+            "max_poll_interval_ms": PATIENCE_MS,
         }
         return AIOKafkaConsumer(*(self.physical(topic) for topic in topics), **(self._common | settings | more))
 
@@ -90,7 +95,7 @@ class Kafka:
             topic=self.logical(raw.topic),
             partition=raw.partition,
             offset=raw.offset,
-            arrival=Micros(raw.timestamp * MILLISECOND),
+            arrival=Micros(min(max(raw.timestamp, 0) * MILLISECOND, LATEST)),
             key=raw.key,
             value=raw.value,
             headers=tuple(raw.headers),
@@ -134,6 +139,9 @@ class Producer:
                 for m in messages
             ]
             done = await asyncio.gather(*pending)
+        except (MessageSizeTooLargeError, RecordTooLargeError) as exc:
+            largest = max(len(m.value or b"") for m in messages)
+            raise ConfigError(f"the broker takes no record as large as ours ({largest} bytes): run `streamer topics check`; {exc}") from exc
         except KafkaError as exc:
             raise Transient(f"write failed: {exc!r}") from exc
         return [Written(partition=d.partition, offset=d.offset, arrival=Micros(max(d.timestamp or 0, 0) * MILLISECOND)) for d in done]

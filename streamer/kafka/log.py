@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from streamer.errors import Transient
 from streamer.events import Record
 from streamer.kafka.client import Kafka
+from streamer.kafka.poll import Raw, poll
 
 POLL_MS = 20
 PATIENCE = 30.0  # seconds without a record before the broker counts as away
@@ -48,14 +49,14 @@ class LogReader:
         Told by a fetch: asked directly, the embedded broker names the start of its last batch.
         """
         try:
-            listed = (await self._consumer.end_offsets([tp]))[tp]
+            listed: int = (await self._consumer.end_offsets([tp]))[tp]
         except KafkaError as exc:
             raise Transient(f"cannot read where {tp} ends: {exc!r}") from exc
-        if listed == 0:
-            return 0
+        if listed <= (await self.starts([tp]))[tp]:
+            return listed  # empty, or all of it expired: there is nothing that a fetch could tell
         self._consumer.assign([tp])
         self._consumer.seek(tp, listed - 1)
-        return await self._until(tp, lambda: self._consumer.highwater(tp))
+        return await self._until(tp, listed - 1, lambda: self._consumer.highwater(tp))
 
     async def read(self, topic: str, offset: int, *, partition: int) -> AsyncIterator[Record]:
         """Records from `offset`, or from the log's start where that is later, to its present end. Raises Transient."""
@@ -68,7 +69,7 @@ class LogReader:
         loop = asyncio.get_running_loop()
         moved = loop.time()
         while at < end:
-            batch, position = await self._some(tp)
+            batch, position = await self._some(tp, at)
             for raw in batch:
                 if raw.offset < end:
                     yield self._kafka.record(raw)
@@ -76,20 +77,21 @@ class LogReader:
                 at, moved = position, loop.time()
             elif loop.time() - moved > PATIENCE:
                 raise Transient(f"{topic}/{partition} gives nothing at {at} of {end} for {PATIENCE:.0f} s")
+        self._consumer.pause(tp)  # else it would go on asking for what comes next
 
-    async def _some(self, tp: TopicPartition) -> tuple[list[ConsumerRecord[bytes, bytes]], int]:
+    async def _some(self, tp: TopicPartition, at: int) -> tuple[list[Raw], int]:
         """What the next fetch brings, and the position after it."""
         try:
-            batch = (await self._consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, [])
+            batch = (await poll(self._consumer, {tp: at}, timeout_ms=POLL_MS)).get(tp, [])
             return batch, await self._consumer.position(tp)
         except KafkaError as exc:
             raise Transient(f"cannot read {tp}: {exc!r}") from exc
 
-    async def _until(self, tp: TopicPartition, told: Callable[[], int | None]) -> int:
+    async def _until(self, tp: TopicPartition, at: int, told: Callable[[], int | None]) -> int:
         """Fetch until something is told."""
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while (found := told()) is None:
-            await self._some(tp)
+            await self._some(tp, at)
             if asyncio.get_running_loop().time() > deadline:
                 raise Transient(f"{tp} does not answer for {PATIENCE:.0f} s")
         return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
-Raw = ConsumerRecord[bytes, bytes]
+from streamer.kafka.poll import Raw
+
+AT_ONCE = 1_000
+"""Records that are handed over together: a whole fetch of small ones would keep the event loop for longer than a heartbeat may wait."""
 
 
 def in_arrival_order(raw: Mapping[TopicPartition, Sequence[Raw]], *, first: Mapping[TopicPartition, int]) -> list[Raw]:
@@ -24,6 +27,13 @@ def in_arrival_order(raw: Mapping[TopicPartition, Sequence[Raw]], *, first: Mapp
     if len(raw) > 1:
         stamped.sort(key=_stamp)
     return [record for _, record in stamped]
+
+
+def slices(raw: list[Raw], size: int = AT_ONCE) -> Iterator[tuple[list[Raw], frozenset[TopicPartition]]]:
+    """`raw` in parts of at most `size`, each with the partitions of which more follows. An empty list is one empty part."""
+    for start in range(0, max(1, len(raw)), size):
+        rest = raw[start + size :]
+        yield raw[start : start + size], frozenset(TopicPartition(record.topic, record.partition) for record in rest)
 
 
 def _stamp(item: tuple[int, Raw]) -> int:

@@ -30,7 +30,9 @@ from streamer.events import SECOND, Clock, Micros
 from streamer.kafka import checkpoints
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
-from streamer.kafka.merge import Raw, in_arrival_order
+from streamer.kafka.merge import in_arrival_order, slices
+from streamer.kafka.poll import Raw, poll
+from streamer.kafka.restore import Restorer
 from streamer.kafka.stateful import Batch, Deliver, Position, ReadLog, Stateful
 from streamer.kafka.topics import check_topics
 from streamer.metrics import Metrics
@@ -41,7 +43,7 @@ POLL_MS = 100
 FETCH_WAIT_MS = 50  # how long the broker may hold a fetch open; a partition cannot be asked for again meanwhile
 CHECKPOINT_EVERY = 0.5  # seconds
 FIRST_RETRY, LONGEST_RETRY, GIVE_UP = 0.1, 5.0, 120.0  # seconds
-STALLED = 120.0  # seconds without a step although input is waiting
+STALLED = 120.0  # seconds without a step: input waits and nothing is read, or the partitions do not come, or are not restored
 LONGEST_STOP = 5.0  # seconds
 FRESH_MS = 2_000  # a partition's end counts as its present end for so long
 BEAT = 0.2  # seconds between two looks at the clock
@@ -78,6 +80,7 @@ class Source(mode.Service):
         self._deliver: Deliver = deliver or stateful.handle
         self._consumer = kafka.consumer(group=owner, fetch_max_wait_ms=FETCH_WAIT_MS)
         self._reader = LogReader(kafka)
+        self._restorer = Restorer(kafka, self._reader, stateful, owner=owner, topics=self._topics, moved=self._step_forward)
         self._limit = kafka.settings.session_timeout / SECOND / 2
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()  # something to do: partitions to restore, or to read
@@ -150,9 +153,16 @@ class Source(mode.Service):
         while not self.should_stop:
             self._look_at_the_clock()
             self._metrics.checkpoint_age.labels(self._owner).set(self._beat - self._saved if self._open else 0)
-            if self._open and self._beat - self._moved > STALLED:
-                self._fail(Transient(f"{self._owner}: no step for {STALLED:.0f} s although partitions are held"))
+            still = self._beat - self._moved
+            if still > STALLED and not self._failure:
+                self._fail(Transient(f"{self._owner}: nothing moves for {STALLED:.0f} s: {self._state}"))
+            elif still > STALLED / 2 and self._open:
+                self._ready(f"nothing moves for {still:.0f} s: {self._state}")
             await asyncio.sleep(BEAT)
+
+    @property
+    def _state(self) -> str:
+        return "input is waiting" if self._open else "the partitions are not restored" if self._numbers else "no partitions came"
 
     def _fail(self, exc: BaseException) -> None:
         log.error("the source ends", owner=self._owner, error=repr(exc))
@@ -172,30 +182,33 @@ class Source(mode.Service):
         elif (raw := await self._fetch()) is not None and self._open:
             generation = self._generation
             async with self._lock:
-                self._look_at_the_clock()
-                if self._open and generation == self._generation:
-                    await self._hand_over(raw)
-                    self._moved = time.monotonic()
-                    if self._holds and self._moved - self._saved >= CHECKPOINT_EVERY:
+                for part, rest in slices(raw):
+                    self._look_at_the_clock()
+                    if not self._open or generation != self._generation:
+                        return  # what is left of it comes again, to whoever has the partitions then
+                    await self._hand_over(part, rest)
+                    if self._open and self._holds and time.monotonic() - self._saved >= CHECKPOINT_EVERY:
                         await self._patiently(self._save)
+                    await asyncio.sleep(0)  # heartbeats must get their turn
 
     async def _fetch(self) -> list[Raw] | None:
         """One `getmany`, merged in arrival order. None when it belongs to nobody. Holds no lock: it may wait for a rebalance."""
         try:
-            raw = await self._consumer.getmany(timeout_ms=POLL_MS)
+            raw = await poll(self._consumer, self._next, timeout_ms=POLL_MS)
         except OffsetOutOfRangeError:
             # retention overtook us: start over from the checkpoint, which reports the gap
             self._open, self._fenced, self._expelled = False, True, False
             return None
-        except KafkaError:
+        except KafkaError as exc:
             if self._open:
                 raise
+            log.warning("nothing was read while the partitions were not ours", owner=self._owner, error=repr(exc))
             return None
         return in_arrival_order(raw, first=self._next) if self._open else None
 
-    async def _hand_over(self, raw: list[Raw]) -> None:
-        """Under the lock: the batch is done when this returns, or our partitions are gone."""
-        batch = await self._batch(raw)
+    async def _hand_over(self, raw: list[Raw], rest: frozenset[TopicPartition]) -> None:
+        """Under the lock: the batch is done when this returns, or our partitions are gone. `rest`: partitions of which more was fetched."""
+        batch = await self._batch(raw, rest)
         started = time.monotonic()
         self._holds = False  # half a batch is in the state: nothing to save
         if not await self._patiently(partial(self._deliver, batch)):
@@ -203,11 +216,13 @@ class Source(mode.Service):
         self._holds = True
         for record in raw:
             self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        if raw or all(clock.caught_up for clock in batch.clocks.values()):
+            self._step_forward()
         if raw:
             self._metrics.batch.labels(self._owner).observe(len(raw))
             self._metrics.latency.labels(self._owner).observe(time.monotonic() - started)
 
-    async def _batch(self, raw: list[Raw]) -> Batch:
+    async def _batch(self, raw: list[Raw], rest: frozenset[TopicPartition]) -> Batch:
         records = tuple(map(self._kafka.record, raw))
         for plain, record in zip(raw, records, strict=True):
             tp = TopicPartition(plain.topic, plain.partition)
@@ -215,7 +230,8 @@ class Source(mode.Service):
                 self._clock[tp] = record.arrival
         clocks = {}
         for tp, arrival in self._clock.items():
-            caught_up = await self._lag(tp) == 0 and time.time() * 1_000 - (self._consumer.last_poll_timestamp(tp) or 0) < FRESH_MS
+            fresh = time.time() * 1_000 - (self._consumer.last_poll_timestamp(tp) or 0) < FRESH_MS
+            caught_up = fresh and tp not in rest and await self._lag(tp) == 0
             clocks[self._kafka.logical(tp.topic), tp.partition] = Clock(arrival=arrival, caught_up=caught_up)
         return Batch(records=records, clocks=clocks, now=Micros(time.time_ns() // 1_000))
 
@@ -298,6 +314,7 @@ class Source(mode.Service):
         self._open = False
         self._generation += 1
         self._wake.clear()
+        self._step_forward()
         self._ready("waiting for partitions")
         async with self._lock:
             await self._let_go()
@@ -323,7 +340,7 @@ class Source(mode.Service):
             async def rebuild() -> None:
                 self._drop()
                 positions.clear()
-                positions.update(await self._rebuild(generation))
+                positions.update(await self._restorer.positions(self._numbers, ours=lambda: generation == self._generation))
 
             if not await self._patiently(rebuild) or generation != self._generation or self.should_stop:
                 self._drop()
@@ -338,29 +355,8 @@ class Source(mode.Service):
             log.info("partitions restored", owner=self._owner, partitions=self._numbers)
             self._ready(None)
 
-    async def _rebuild(self, generation: int) -> dict[TopicPartition, Position]:
-        """What the Stateful wants to read, made to fit what the log still has."""
-        wanted: dict[TopicPartition, Position] = {}
-        for number in self._numbers:
-            if generation != self._generation:
-                return {}
-            read = partial(self._reader.read, partition=number)
-            saved = await checkpoints.fold(self._owner, read(checkpoints.TOPIC, 0))
-            asked = await self._stateful.restore(number, saved, read)
-            wanted |= {self._kafka.partition(topic, number): asked.get(topic, Position()) for topic in self._topics}
-        starts = await self._reader.starts(wanted)
-        for tp, position in wanted.items():
-            topic, first = self._kafka.logical(tp.topic), starts[tp]
-            offset = first if position.offset is None else position.offset
-            if offset > first and offset > (end := await self._reader.end(tp)):
-                raise ConfigError(
-                    f"the checkpoint of {self._owner} is at {topic}/{tp.partition}@{offset}, but that log ends at {end}: "
-                    f"the topic was made anew; make `checkpoints` anew too, or use another prefix"
-                )
-            if offset < first:
-                await self._stateful.gap(topic, tp.partition, offset, first)
-            wanted[tp] = Position(offset=max(offset, first), clock=position.clock)
-        return wanted
+    def _step_forward(self) -> None:
+        self._moved = time.monotonic()
 
     # the fence
 

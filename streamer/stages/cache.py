@@ -4,8 +4,9 @@ Laws:
 1. What is held and what is being encoded never cost more than `bound` together, but for the *reserve*: the events of
    one manifest (the window that is next), which always have a place.
 2. What a waiting window names is pinned: it is not evicted.
-3. Only what nobody needs any more is evicted, oldest first: it ends before its session's newest window, or stayed unnamed
-   for `UNNAMED` of arrival. When that is not enough there is no room, and whoever reads ahead must wait.
+3. Only what nobody needs any more is evicted, oldest first: no waiting window names it, and it ends before its session's
+   newest window or arrived `UNNAMED` ago. When that is not enough there is no room, and whoever reads ahead must wait.
+   Whatever is held may therefore be evicted `UNNAMED` of arrival after the last window that names it is done.
 4. An event that is held or being encoded is known: it is not encoded again.
 """
 
@@ -45,7 +46,6 @@ class _Entry:
     arrival: Micros
     cost: int
     value: object | None = None
-    named: bool = False
 
 
 def footprint(value: object) -> int:
@@ -70,7 +70,7 @@ class FeatureCache:
         self._reserve = dict[Origin, _Entry]()
         self._pins = Counter[Origin]()
         self._next = frozenset[Origin]()
-        self._newest = dict[SessionId, Micros]()
+        self._newest = OrderedDict[SessionId, tuple[Micros, Micros]]()
         self._clock = Micros(0)
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class FeatureCache:
         cost = size + ENTRY_BYTES
         if not self._room(cost):
             return False
-        self._main[origin] = _Entry(session=session, end=end, arrival=arrival, cost=cost, named=origin in self._pins)
+        self._main[origin] = _Entry(session=session, end=end, arrival=arrival, cost=cost)
         self.used += cost
         return True
 
@@ -103,9 +103,13 @@ class FeatureCache:
         return self._room(self.bound // ROOMY)
 
     def reserve(self, ref: EventRef, session: SessionId) -> None:
-        """A place for an event of the next window, in the reserve if there is no other. It must not be known."""
-        if not self.admit(ref.origin, session=session, end=ref.end, arrival=ref.arrival, size=0):
-            self._keep(ref.origin, _Entry(session=session, end=ref.end, arrival=ref.arrival, cost=ENTRY_BYTES, named=True))
+        """A place for an event of the next window, in the reserve if there is no other. It must not be known.
+
+        Its payload is not charged while it is encoded: one manifest's at most is under way besides what was read ahead.
+        """
+        arrival = min(ref.arrival, self._clock)  # what a window says of it may not keep it for ever
+        if not self.admit(ref.origin, session=session, end=ref.end, arrival=arrival, size=0):
+            self._keep(ref.origin, _Entry(session=session, end=ref.end, arrival=arrival, cost=ENTRY_BYTES))
 
     def put(self, origin: Origin, value: object) -> None:
         """What came of an event that was admitted. Without room for it, it is only kept if the next window needs it."""
@@ -124,12 +128,16 @@ class FeatureCache:
         """A window that waits names these: they are pinned until `release`."""
         for ref in manifest:
             self._pins[ref.origin] += 1
-            if entry := self._main.get(ref.origin):
-                entry.named = True
 
     def newest(self, session: SessionId, start: Micros) -> None:
-        """A window of this session was read: what ends before the newest one's start is needed by revisions only."""
-        self._newest[session] = max(start, self._newest.get(session, start))
+        """A window of this session was read: what ends before the newest one's start is needed by revisions only.
+
+        Sessions whose last window was read `UNNAMED` ago are forgotten: all that is held of them may go in any case.
+        """
+        before = self._newest.pop(session, (start, self._clock))[0]
+        self._newest[session] = max(start, before), self._clock
+        while next(iter(self._newest.values()))[1] + UNNAMED < self._clock:
+            self._newest.popitem(last=False)
 
     def forget(self, session: SessionId) -> None:
         """The session has ended: what no waiting window names is dropped at once."""
@@ -174,8 +182,8 @@ class FeatureCache:
     def _idle(self, origin: Origin, entry: _Entry) -> bool:
         if origin in self._pins or entry.value is None:
             return False
-        over = entry.end < self._newest.get(entry.session, entry.end)
-        return over or (not entry.named and entry.arrival + UNNAMED < self._clock)
+        newest = self._newest.get(entry.session)
+        return entry.arrival + UNNAMED < self._clock or (newest is not None and entry.end < newest[0])
 
 
 def _filled(entry: _Entry, value: object) -> _Entry:

@@ -18,6 +18,9 @@ Fields = Mapping[str, bytes | None]
 """A record's headers by name."""
 
 TRACEPARENT = "traceparent"
+UNREADABLE = "streamer-unreadable"
+"""Given in the place of a record that the client library could not read (`streamer/kafka/poll.py`); the value says why."""
+LONGEST_TYPE = 256  # bytes of a content-type
 OURS = frozenset(f"ce_{name}" for name in ("specversion", "id", "source", "type", "time", "endtime", "pace", "subject")) | {"content-type"}
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PACE = {b"live": Pace.LIVE, b"recorded": Pace.RECORDED}
@@ -47,6 +50,8 @@ def foreign(headers: Headers) -> Headers:
 
 def session_of(record: Record, partitions: int | None = None) -> SessionId:
     """The key as a session id; with `partitions`, also that the record stands where its key belongs."""
+    if record.headers and record.headers[0][0] == UNREADABLE:
+        raise BadRecord(Reason.BAD_HEADER, (record.headers[0][1] or b"").decode("utf-8", "replace"))
     if not record.key:
         raise BadRecord(Reason.BAD_KEY, f"key: is {'missing' if record.key is None else 'empty'}")
     session = _session(record.key)
@@ -109,6 +114,8 @@ def instant(found: Fields, name: str) -> Micros:
 def media_type(found: Fields, allowed: Collection[str]) -> str:
     """`content-type` without its parameters; must be one of `allowed`."""
     raw = found.get("content-type")
+    if raw and len(raw) > LONGEST_TYPE:
+        raise BadRecord(Reason.CONTENT_TYPE, f"content-type: {len(raw)} bytes exceed {LONGEST_TYPE}")
     value = _media_type(raw) if raw else text(found, "content-type")
     if value not in allowed:
         raise BadRecord(Reason.CONTENT_TYPE, f"content-type: {shown(value)} is not one of {', '.join(sorted(allowed))}")

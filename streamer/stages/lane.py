@@ -3,7 +3,8 @@
 Laws:
 1. What is done leaves in the order of `windows`, each once; only a revision whose successor was read may be passed over.
 2. The next window waits for nothing but events that were handed to the encoder: `missing` names every other, once.
-3. Reading ahead of the windows ends where the cache is full; windows are always taken.
+3. Reading ahead of the windows ends where the cache is full. No more than `MOST_WAITING` windows wait; from then on until
+   half of them are done, media that arrived after the last of them wait too: nobody can name them yet.
 4. `next_offset` is past everything that is done, and nothing else: it may be committed.
 """
 
@@ -20,6 +21,10 @@ from streamer.stages.cache import FeatureCache
 
 LARGE = 2
 """An event larger than 1/LARGE of the bound is not read ahead: its window fetches it."""
+MOST_WAITING = 1_000
+"""Windows that wait, and are held in memory with their manifests."""
+FLIGHT_BYTES = 2_048
+"""What an event that is being encoded costs besides its record: its task and its place in the queues."""
 
 
 class Admission(Enum):
@@ -70,23 +75,37 @@ class Lane:
         self.next_offset = next_offset
         self._waiting = deque[Waiting]()
         self._latest = dict[str, int]()
+        self._read = Micros(0)
+        self._crowded = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def event(self, event: Event) -> Admission:
-        """An event that was read ahead of its windows."""
+    def crowded(self) -> bool:
+        """Whether no window may be read for now."""
+        self._crowded = len(self._waiting) > (MOST_WAITING // 2 if self._crowded else MOST_WAITING - 1)
+        return self._crowded
+
+    def early(self, arrival: Micros) -> bool:
+        """Whether media that arrived then are ahead of windows that may not be read for now."""
+        return arrival > self._read and self.crowded()
+
+    def event(self, event: Event, *, headers: int = 0) -> Admission:
+        """An event that was read ahead of its windows. `headers`: bytes of its record besides the payload."""
         self.cache.passed(event.arrival)
         if self.cache.known(event.origin):
             return Admission.KNOWN
-        if event.size > self.cache.bound // LARGE:
+        size = event.size + headers
+        if size > self.cache.bound // LARGE:
             return Admission.LATER
-        admitted = self.cache.admit(event.origin, session=event.track.session, end=event.end, arrival=event.arrival, size=event.size)
+        size += FLIGHT_BYTES
+        admitted = self.cache.admit(event.origin, session=event.track.session, end=event.end, arrival=event.arrival, size=size)
         return Admission.ENCODE if admitted else Admission.FULL
 
     def window(self, offset: int, arrival: Micros, what: Window | SessionMark | None) -> None:
         """The next record of `windows`."""
         self.cache.passed(arrival)
+        self._read = arrival
         entry = Waiting(offset=offset, what=what)
         self._waiting.append(entry)
         self.cache.name(entry.manifest)

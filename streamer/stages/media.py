@@ -7,11 +7,8 @@ is read from its header first, and sound is decoded block by block up to the lon
 from __future__ import annotations
 
 import io
-import os
+import re
 from collections.abc import Iterator
-
-# OpenCV reads this once, when it is loaded: the last line of defence should a header tell us and the decoder different sizes.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 
 import av
 import cv2
@@ -28,12 +25,15 @@ BLOCK = 65_536  # samples per channel decoded at once
 MAX_CHANNELS = 8
 RATES = range(4_000, 192_001)
 MAX_SCANS = 64  # of a progressive JPEG: each costs a pass over the whole picture
+FULL_SCANS = 12  # of a picture as large as may be; libjpeg's own script writes 10, a preview in the EXIF data adds some
+MAX_SEGMENTS = 1_000  # before the frame header of a JPEG
 _FULL_SCALE = 32_768
 _UNKNOWN = (1 << 63) - 1  # libsndfile's number of samples where the header has none
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _SIZED = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
-_BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
+_BARE = frozenset(range(0xD0, 0xD9)) | {0x00, 0x01}  # markers without a length, and no marker at all
+_MARKER = re.compile(rb"\xff[^\xff]")
 _CONTAINER = {"audio/flac": (b"fLaC", "FLAC"), "audio/wav": (b"RIFF", "WAV"), "audio/x-wav": (b"RIFF", "WAV")}
 _STREAMED = 0x7FFFF000  # RIFF sizes from here on, and 0, say "written to a pipe, length unknown"
 
@@ -45,6 +45,8 @@ def decode_image(value: bytes, max_pixels: int) -> Rgb:
     width, height = image_size(value)
     if width * height > max_pixels:
         raise BadRecord(Reason.TOO_MANY_PIXELS, f"value: {width} x {height} pixels exceed {max_pixels}")
+    if (scans := _scans(value)) * width * height > FULL_SCANS * max_pixels:
+        raise BadRecord(Reason.TOO_MANY_PIXELS, f"value: {scans} scans of {width} x {height} pixels exceed {FULL_SCANS} of {max_pixels}")
     if not _is_complete(value):
         raise BadRecord(Reason.BAD_PAYLOAD, "value: the picture is cut off")
     try:
@@ -110,24 +112,30 @@ def encode_flac(sound: Sound) -> bytes:
 
 
 def _jpeg_size(value: bytes) -> tuple[int, int]:
-    """Walk the segments to the first start-of-frame."""
+    """Walk the segments to the first start-of-frame. Their number is bounded: this runs where nothing may take long."""
     at = 2
-    while (at := value.find(b"\xff", at)) >= 0 and at + 9 <= len(value):
-        marker = value[at + 1]
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(value, at)
+        if not found or found.end() + 7 > len(value):
+            break
+        marker, at = value[found.end() - 1], found.end()
         if marker in _SIZED:
-            return int.from_bytes(value[at + 7 : at + 9]), int.from_bytes(value[at + 5 : at + 7])
-        if marker in (0x00, 0xFF) or marker in _BARE:
-            at += 1 if marker == 0xFF else 2
-        else:
-            at += 2 + max(2, int.from_bytes(value[at + 2 : at + 4]))
+            return int.from_bytes(value[at + 5 : at + 7]), int.from_bytes(value[at + 3 : at + 5])
+        if marker not in _BARE:
+            at += max(2, int.from_bytes(value[at : at + 2]))
     raise BadRecord(Reason.BAD_PAYLOAD, "value: a JPEG without a frame header")
+
+
+def _scans(value: bytes) -> int:
+    """How often a JPEG's decoder goes over the picture, at most: in compressed data 0xFF never stands before anything but 0x00."""
+    return 0 if value.startswith(_PNG) else value.count(b"\xff\xda")
 
 
 def _is_complete(value: bytes) -> bool:
     """The decoder paints what is missing of a cut JPEG grey and says nothing: only its end marker tells."""
     if value.startswith(_PNG):
         return _PNG_END in value
-    if value.count(b"\xff\xda") > MAX_SCANS:
+    if _scans(value) > MAX_SCANS:
         raise BadRecord(Reason.BAD_PAYLOAD, f"value: a JPEG of more than {MAX_SCANS} scans")
     return value.rfind(b"\xff\xd9") > value.rfind(b"\xff\xda") >= 0
 

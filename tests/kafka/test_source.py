@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -14,9 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from streamer.config import KafkaSettings
 from streamer.errors import ConfigError, Transient
-from streamer.kafka.checkpoints import Checkpoint, Place, encode, message
+from streamer.kafka import source
+from streamer.kafka.checkpoints import Checkpoint, Place, decode, encode, message
 from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.embedded import EmbeddedBroker
+from streamer.kafka.merge import AT_ONCE
 from streamer.kafka.source import Batch
+from streamer.kafka.topics import create_topics
 from tests.kafka.recorder import Bench, copied, origin, write
 
 
@@ -222,3 +228,76 @@ async def test_topics_with_other_partition_counts_are_refused_with_both_numbers(
     async with Bench(tansu.model_copy(update={"partitions": 5})) as bench:
         with pytest.raises(ConfigError, match="partitions 5 wanted, 4 found"):
             await bench.source.run_until(asyncio.Event())
+
+
+async def test_a_broker_that_gives_nothing_more_is_noticed_and_ends_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with EmbeddedBroker(memory_mb=512) as frozen:
+        settings = KafkaSettings(bootstrap=frozen.bootstrap, partitions=4, idempotent=False, session_timeout="6s")
+        await create_topics(Kafka(settings))
+        wanted = await write(settings, 20)
+        async with Bench(settings) as bench:
+            working = asyncio.create_task(bench.source.run_until(asyncio.Event()))
+
+            async def all_read() -> bool:
+                return sum(len(batch.records) for batch in bench.recorder.batches) == len(wanted)
+
+            await until(all_read, seconds=60)
+            monkeypatch.setattr(source, "STALLED", 4.0)
+            os.kill(frozen.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(Transient, match="nothing moves"):
+                    await asyncio.wait_for(working, 30)
+            finally:
+                os.kill(frozen.pid, signal.SIGCONT)
+        told = [why for why in bench.why if why and "nothing moves" in why]
+        assert told[0].startswith("nothing moves")  # not ready first
+        assert told[-1].startswith("Transient")  # then it ends
+
+
+async def test_partitions_that_never_come_end_the_source(monkeypatch: pytest.MonkeyPatch, tansu: KafkaSettings) -> None:
+    monkeypatch.setattr(source, "STALLED", 2.0)
+    async with Bench(tansu) as bench:
+        bench.source.assigned = lambda _: None  # type: ignore[method-assign]
+        with pytest.raises(Transient, match="no partitions came"):
+            await asyncio.wait_for(bench.source.run_until(asyncio.Event()), 30)
+
+
+async def test_a_large_batch_is_handed_over_in_parts_and_caught_up_only_with_the_last(tansu: KafkaSettings) -> None:
+    wanted = await write(tansu, 3 * AT_ONCE)
+    async with working(tansu) as bench:
+        await until_copied(tansu, wanted)
+    sizes = [len(batch.records) for batch in bench.recorder.batches]
+    assert max(sizes) <= AT_ONCE
+    read = dict.fromkeys(bench.recorder.batches[0].clocks, 0)
+    for batch in bench.recorder.batches:
+        for record in batch.records:
+            read[record.topic, record.partition] += 1
+        behind = [where for where, count in read.items() if count < len(wanted) / len(read)]
+        assert not [where for where in behind if batch.clocks[where].caught_up]
+
+
+async def test_a_fence_inside_a_batch_writes_no_checkpoint(tansu: KafkaSettings) -> None:
+    """Somebody else may have the partitions already: what this worker holds is dropped, not saved."""
+    settings = tansu.model_copy(update={"session_timeout": 2_000_000})
+    blocked = False
+
+    def block(batch: Batch) -> None:
+        nonlocal blocked
+        if batch.records and not blocked:
+            blocked = True
+            deadline = time.monotonic() + 1.5
+            while time.monotonic() < deadline:
+                pass
+
+    wanted = await write(settings, 20)
+    async with working(settings) as bench:
+        bench.recorder.before = block
+
+        async def restored_again() -> bool:
+            return len(bench.recorder.restored) == 8
+
+        await until(restored_again)
+        assert "stood still" in bench.why
+        found = [decode(saved[""]) for _, saved in bench.recorder.restored if "" in saved]
+        assert all(place.offset == 0 for checkpoint in found for place in checkpoint.inputs.values())
+        await until_copied(settings, wanted)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamer.errors import Reason
-from streamer.events import ClosedBy, Mark, Micros, Modality, Pace, SessionMark, Silence, TrackState, Window
+from streamer.events import (
+    SECOND,
+    Clock,
+    ClosedBy,
+    Mark,
+    Micros,
+    Modality,
+    Pace,
+    SessionId,
+    SessionMark,
+    Silence,
+    TrackState,
+    Window,
+    Words,
+)
 from streamer.ids import window_id
-from streamer.stages.align import Aligner
-from tests.stages.align_streams import AUDIO, FRAMES, NOON, SETTINGS, TRANSCRIPTS, Driver, Log, at
+from streamer.stages.align import Aligner, Rejected
+from streamer.stages.align.windows import MOST_EVENTS
+from streamer.stages.times import EARLIEST, LATEST
+from streamer.stages.wire import write_window
+from streamer.topology import TOPIC
+from tests.stages.align_streams import AUDIO, FRAMES, NOON, SETTINGS, TRANSCRIPTS, Driver, Log, at, ref
 
 
 def street(until: int, *, audio: bool = True, session: str = "hall") -> Log:
@@ -263,3 +283,88 @@ def test_another_owners_window_is_merged_into_a_revision() -> None:
     again = Aligner(SETTINGS, {})
     again.restore(list(enumerate(driver.windows)), driver.clock)
     assert [output for output in again.tick(driver.clocks(), driver.now) if isinstance(output, Window)] == []
+
+
+def test_a_camera_whose_clock_stands_still_does_not_hold_up_its_place_or_the_checkpoint() -> None:
+    driver = Driver(street(10, audio=False))
+    read(driver)
+    for second in range(10, 60):
+        driver.log.event(FRAMES, 10, arrival=second, name=f"stuck{second}")
+        read(driver)
+    assert spans(driver.windows)[-1][0] == 10
+    assert driver.aligner.tally.open_windows == 0
+    assert driver.aligner.low_water(FRAMES, driver.position[FRAMES]).offset == driver.position[FRAMES]
+
+
+def test_a_place_that_speaks_again_needs_no_memory_of_its_silence() -> None:
+    log = Log()
+    for second in range(5):
+        log.event(FRAMES, second)
+    driver = Driver(log)
+    for _ in driver.drain(1):
+        pass
+    silent = len(driver.windows) - 1
+    assert isinstance(driver.windows[silent], SessionMark)
+    assert (driver.aligner.oldest_out() or 0) <= silent
+    for second in range(20, 60):
+        log.event(FRAMES, second)
+        read(driver)
+    assert (driver.aligner.oldest_out() or 0) > silent
+
+
+def test_times_whose_windows_cannot_be_written_are_refused() -> None:
+    aligner = Aligner(SETTINGS, {})
+    for start in (EARLIEST, LATEST):
+        event = replace(Log().event(FRAMES, 0, pace=Pace.RECORDED), start=start, end=start)
+        (refused,) = aligner.push(event, at(0))
+        assert isinstance(refused, Rejected)
+        assert refused.reason is Reason.FUTURE
+
+
+def test_nobody_becomes_known_by_what_is_late() -> None:
+    aligner = Aligner(SETTINGS, {})
+    log = Log()
+    log.event(FRAMES, 0)
+    for number in range(5):
+        log.event(FRAMES, 0, arrival=60, source=f"stray{number}")
+    outputs = [output for item in log.all for output in aligner.push(item, item.arrival)]
+    assert len(outputs) == 5
+    assert len(aligner._sessions[SessionId("hall")].tracks) == 1
+
+
+def test_an_old_revision_that_shows_up_again_does_not_hide_what_is_still_lacking() -> None:
+    log = Log()
+    first, second = log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
+    window = next(w for w in read(Driver(street(4))) if isinstance(w, Window) and w.start == at(0))
+    stood = [replace(window, revision=n, manifest=(ref(event),)) for n, event in ((0, first), (1, second), (0, second))]
+    aligner = Aligner(SETTINGS, {})
+    aligner.restore(enumerate(stood), {})
+    (mended,) = [output for output in aligner.tick({}, at(0)) if isinstance(output, Window)]
+    assert (mended.revision, set(mended.manifest)) == (2, {ref(first), ref(second)})
+
+
+def test_windows_of_another_length_stay_as_they_are() -> None:
+    driver = Driver(street(6))
+    stood = list(enumerate(read(driver)))
+    longer = Aligner(SETTINGS.model_copy(update={"length": 4 * SECOND}), {})
+    longer.restore(stood, {})
+    assert [output for output in longer.tick({}, at(6)) if isinstance(output, Window)] == []
+    assert longer.tally.held_events == 0
+
+
+def test_a_window_that_is_full_still_fits_its_topic_and_the_rest_is_refused() -> None:
+    aligner, log = Aligner(SETTINGS.model_copy(update={"max_events": 100_000}), {}), Log()
+    refused = 0
+    for modality in Modality:
+        for number in range(MOST_EVENTS + 10):
+            name = f"{number:05d}".ljust(64, "x")
+            event = log.event(modality, 0.5, None if modality is FRAMES else 0.6, source="s" * 64, name=name)
+            words = Words(text="\x01" * 40, confidence=0.1234567890123456, language="en") if modality is TRANSCRIPTS else None
+            outputs = aligner.push(replace(event, words=words), event.arrival)
+            assert all(isinstance(output, Rejected) and output.reason is Reason.CROWDED for output in outputs)
+            refused += len(outputs)
+    outputs = aligner.tick({modality: Clock(arrival=at(60)) for modality in Modality}, at(60))
+    windows = [output for output in outputs if isinstance(output, Window)]
+    assert refused >= 30
+    assert len(windows[0].manifest) + refused == 3 * (MOST_EVENTS + 10)
+    assert 2_000_000 < max(len(write_window(window).value or b"") for window in windows) <= TOPIC["windows"].limit

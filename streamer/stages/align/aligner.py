@@ -26,6 +26,7 @@ from streamer.stages.align.outputs import LowWater, Output, Rejected, Tally
 from streamer.stages.align.session import Session
 from streamer.stages.align.tracks import LONG_AGO
 from streamer.stages.align.windows import Held
+from streamer.stages.times import EARLIEST, LATEST
 
 
 class Aligner:
@@ -60,8 +61,8 @@ class Aligner:
         if isinstance(item, Mark):
             session.mark(item, clock, before)
             return []
-        late = session.take(item, clock, before)
-        return [late] if late else []
+        refused = session.take(item, clock, before)
+        return [refused] if refused else []
 
     def tick(self, clocks: Mapping[Modality, Clock], now: Micros) -> list[Output]:
         """After each batch, and when nothing arrives. `clocks`: how far each topic's partition was read, this batch included."""
@@ -94,6 +95,8 @@ class Aligner:
         start, end = (item.start, item.end) if isinstance(item, Event) else (item.until, item.until)
         if session is not None and session.pace is not item.pace:
             return Rejected(item=item, reason=Reason.PACE, detail=f"pace {item.pace} in a session that is {session.pace}")
+        if end > LATEST - self.settings.length or (item.pace is Pace.RECORDED and start < EARLIEST + self.settings.length):
+            return Rejected(item=item, reason=Reason.FUTURE, detail="ce_time: its windows would reach beyond the years 1 to 9999")
         if end - start > self.settings.longest_event:
             return Rejected(item=item, reason=Reason.TOO_LONG, detail=f"{end - start} us is over {self.settings.longest_event} us")
         if item.pace is Pace.LIVE:
@@ -119,6 +122,9 @@ class Aligner:
         """An event that comes after every low-water and overlaps what is dropped here would be late (law 5)."""
         low = min(self._low_clock(modality) for modality in Modality)
         for session in list(self._sessions.values()):
+            if session.silence is None and session.mark_offset is not None:  # it speaks again: that it was silent need not be known
+                self._out.pop(session.mark_offset, None)
+                session.mark_offset = None
             for offset in session.forget(low):
                 self._out.pop(offset, None)
             if session.finished(low):
@@ -186,6 +192,8 @@ class Aligner:
                 base = record.start if isinstance(record, Window) else record.at
                 session = self._begin(record.session, record.pace, base)
             session.last = max(session.last, *self._clocks.values())
+            if isinstance(record, Window) and not session.grid.has(record.start, record.end):
+                continue  # cut with another length or hop: it stays as it is, and the new grid begins where reading goes on
             if isinstance(record, SessionMark):
                 session.adopt_mark(record)
                 self.written(record, offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from streamer.config import AlignSettings
+from streamer.errors import Reason
 from streamer.events import (
     ClosedBy,
     Event,
@@ -22,9 +23,9 @@ from streamer.events import (
     Window,
 )
 from streamer.ids import window_id
-from streamer.stages.align.outputs import Tally
+from streamer.stages.align.outputs import Rejected, Tally
 from streamer.stages.align.tracks import LONG_AGO, States, TrackClock, joint_watermark
-from streamer.stages.align.windows import Grid, Held, RefKey, WindowState
+from streamer.stages.align.windows import MOST_EVENTS, MOST_WORDS, Grid, Held, RefKey, WindowState
 
 NEVER = Micros(1 << 62)
 Clocks = Mapping[Modality, Micros]
@@ -69,14 +70,20 @@ class Session:
 
     # -- records ------------------------------------------------------------------------------------------------------
 
-    def take(self, event: Event, clock: Micros, before: Micros) -> Late | None:
-        """An event joins every window that it overlaps, unless it is late."""
+    def take(self, event: Event, clock: Micros, before: Micros) -> Late | Rejected | None:
+        """An event joins every window that it overlaps, unless it is late or one of them is full."""
         modality = event.track.modality
-        track = self._see(modality, event.track.source, event.end, event.arrival, clock, final=False)
         if reason := self._lateness(event.start, clock):
+            if (modality, event.track.source) in self.tracks:  # it lives; but nobody becomes known by what is late
+                self._see(modality, event.track.source, event.end, event.arrival, clock, final=False)
             return _late(event, clock, reason)
+        track = self._see(modality, event.track.source, event.end, event.arrival, clock, final=False)
         key, ref, seen, added = (track.number, event.id), _ref(event), False, False
-        for start in self.grid.starts(event.start, event.end):
+        starts = self.grid.starts(event.start, event.end)
+        if any(window.crowded(key, ref) for start in starts if (window := self.windows.get(start))):
+            detail = f"a window holds {MOST_EVENTS} events of {modality.value}, or {MOST_WORDS} bytes of words, and no more"
+            return Rejected(item=event, reason=Reason.CROWDED, detail=detail)
+        for start in starts:
             window = self.windows.get(start)
             if window is None:
                 if start + self.settings.length <= self.floor:
@@ -146,6 +153,8 @@ class Session:
         before = self.watermark
         if not any(modality in self.settings.wait_for for modality in waiting):
             self.watermark = max(before, joint_watermark(states, self.settings, patient=not self.live))
+        if self.live:  # below this everything would be late (law 5): whatever a track's own clock says, there is nothing to wait for
+            self.watermark = max(self.watermark, Micros(min(reached.values(), default=LONG_AGO) - self.settings.horizon))
         why = self._silent(states, waiting, reached)
         for window in sorted(self.pending.values(), key=lambda window: window.start):
             if closed_by := self._closes(window, why):
@@ -203,7 +212,7 @@ class Session:
             share = (progress - window.start) / (window.end - window.start)
             found[modality] = Presence(
                 state=_best(set(own.values()), expected=modality in self.expected),
-                events=sum(ref.modality is modality for ref in window.refs.values()),
+                events=window.counts[modality],
                 covered=min(max(share, 0.0), 1.0),
             )
         return found
@@ -288,8 +297,8 @@ class Session:
             self.tally.open_windows -= 1
             self.tally.open_events -= len(known.refs)
         self.tally.held_events -= len(known.refs)
-        self.pending.pop(known.start, None)
-        if known.adopt(refs, window, offset):
+        waits = self.pending.pop(known.start, None) is not None
+        if known.adopt(refs, window, offset, waits=waits):
             self.pending[known.start] = known
         self.tally.held_events += len(known.refs)
         self.silence = None
