@@ -27,6 +27,7 @@ test: setup tools debian broker weights
 check: setup tools
 	@echo "check: ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check
 	@echo "check: mypy" && $(BIN)/mypy && $(BIN)/mypy deploy/kafka/broker.py
+	@echo "check: mypy, as Python 3.12" && $(BIN)/mypy --python-version 3.12
 	@echo "check: imports" && $(BIN)/lint-imports
 	@echo "check: sizes, types, leaks" && $(BIN)/python -m pytest tests/house
 

@@ -1,10 +1,21 @@
-"""Every metric, declared once, with its unit and meaning. Labels come from closed sets: never a session, camera or id."""
+"""Every metric, declared once, with its unit and meaning. Labels come from closed sets: never a session, camera or id.
+
+Who sets what of the families that carry a stage:
+
+* read, read_bytes, lag: each stage that reads a topic. Ingest reads none: its input are `sources_*`.
+* written, written_bytes: every stage; deliver's are dead letters only: what it sends to the world is `deliveries`.
+* batch, latency: transcribe, align, decide and deliver for each batch that they read; infer for each encoder call (batch) and
+  each window (latency). Ingest reads no records, so it has neither.
+* checkpoint_age: align, decide and transcribe, which keep checkpoints.
+* dead, retries: whoever puts a record aside, or tries again. Both exist from the start on, at 0: the first one is an increase.
+"""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streamer import __version__
+from streamer.errors import Reason
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -19,7 +30,8 @@ class Metrics:
         self.stage = stage
         self.build = Gauge("streamer_build_info", "Always 1; the labels say what runs.", ["version", "stage"], registry=r)
         self.build.labels(__version__, stage).set(1)
-        # every stage
+        self.ready = Gauge("streamer_ready", "1 while /readyz says yes, else 0.", ["stage"], registry=r)
+        # several stages: see above
         self.read = Counter("streamer_records_read", "Records read.", ["stage", "topic"], registry=r)
         self.read_bytes = Counter("streamer_read_bytes", "Payload bytes read.", ["stage", "topic"], registry=r)
         self.written = Counter("streamer_records_written", "Records acknowledged by the broker.", ["stage", "topic"], registry=r)
@@ -32,13 +44,23 @@ class Metrics:
         self.checkpoint_age = Gauge("streamer_checkpoint_age_seconds", "Since the last checkpoint was acknowledged.", ["stage"], registry=r)
         # ingest
         self.reconnects = Counter("streamer_source_reconnects", "Times a camera or microphone was opened again.", registry=r)
+        self.sources_configured = Gauge(
+            "streamer_sources_configured", "Sources that should deliver now: a recording until its end.", registry=r
+        )
         self.sources_up = Gauge("streamer_sources_up", "Sources that deliver now.", registry=r)
         self.source_dropped = Counter("streamer_source_dropped", "Frames and chunks lost because a live source could not wait.", registry=r)
+        self.source_faults = Counter("streamer_source_faults", "What was wrong with a source that went on.", ["fault"], registry=r)
         # transcribe
         self.segments = Counter("streamer_speech_segments", "Segments by what became of them.", ["outcome"], registry=r)
         # align
-        self.watermark_delay = Histogram(
-            "streamer_watermark_delay_seconds", "Arrival minus event end, by modality.", ["modality"], buckets=_SLOW, registry=r
+        self.arrival_delay = Histogram(
+            "streamer_arrival_delay_seconds", "Arrival of an event minus its end.", ["modality"], buckets=_SLOW, registry=r
+        )
+        self.watermark_delay = Gauge(
+            "streamer_watermark_delay_seconds",
+            "How far the slowest active track's watermark is behind its topic's clock, which is now once caught up; 0: no track is active.",
+            ["modality"],
+            registry=r,
         )
         self.late = Counter("streamer_late_records", "Records beyond the horizon.", ["modality"], registry=r)
         self.duplicates = Counter("streamer_duplicate_records", "Records whose identity was already there.", ["modality"], registry=r)
@@ -62,3 +84,10 @@ class Metrics:
         # decide and deliver
         self.alerts = Counter("streamer_alerts", "Alert revisions.", ["rule", "severity", "state"], registry=r)
         self.deliveries = Counter("streamer_deliveries", "Alerts by sink and outcome.", ["sink", "outcome"], registry=r)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Counters that alerts watch, at 0: Prometheus sees no increase in a series that begins with 1."""
+        self.retries.labels(self.stage)
+        for reason in Reason:
+            self.dead.labels(self.stage, reason.value)

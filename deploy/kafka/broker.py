@@ -35,7 +35,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-HOME = Path(os.environ.get("STREAMER_HOME") or Path.home() / ".cache" / "streamer") / "kafka"
+# Absolute: for Maven a relative path counts from the folder of pom.xml.
+HOME = Path(os.environ.get("STREAMER_HOME") or Path.home() / ".cache" / "streamer").resolve() / "kafka"
 JARS = HOME / "jars"
 PR_SET_PDEATHSIG = 1
 JAVA = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true")
@@ -169,12 +170,17 @@ def wait(port: int, data: Path, seconds: float, child: subprocess.Popen[bytes] |
         time.sleep(0.1)
 
 
+def must_be_free(port: int) -> None:
+    """Fails where another broker answers."""
+    if answers(port):
+        raise Failure(f"port {port} already belongs to another broker; choose one with --port")
+
+
 def start(port: int, controller: int, data: Path, seconds: float) -> None:
     """Run in the background and wait until it answers."""
     child = None
     if running(data) is None:
-        if answers(port):
-            raise Failure(f"port {port} already belongs to another broker; choose one with --port")
+        must_be_free(port)
         fetch()
         settings = format_data(port, controller, data)
         with (data / "broker.log").open("ab") as log:
@@ -189,6 +195,9 @@ def run(port: int, controller: int, data: Path, *, end_with_parent: bool) -> Non
     parent = os.getppid()
     if end_with_parent and (ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) or os.getppid() != parent):
         raise Failure("cannot tie the broker to its parent process")
+    if (pid := running(data)) is not None:  # its id is all that `stop` knows of it
+        raise Failure(f"the broker of {data} runs already, as process {pid}; end it with `stop`, or choose another port with --port")
+    must_be_free(port)
     fetch()
     settings = format_data(port, controller, data)
     (data / "broker.pid").write_text(str(os.getpid()))

@@ -10,12 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
-from streamer.config import load
+from streamer.cli import secrets_of
+from streamer.config import load, parse
+from streamer.errors import ConfigError
 from streamer.topology import ROLES, TOPICS
 
 ROOT = Path(__file__).parent.parent.parent
 TOOLS = ROOT / ".venv-tools" / "bin"
 AROUND = {"kafka", "topics", "prometheus", "alertmanager", "grafana"}
+SECRETIVE = {
+    "kafka": {"bootstrap": "kafka:9092", "username": "streamer", "password_env": "BROKER"},
+    "sessions": [{"id": "a", "sources": [{"name": "cam", "url": "rtsp://192.0.2.1/a", "username": "viewer", "password_env": "CAMERA"}]}],
+    "deliver": {"sinks": [{"type": "webhook", "name": "desk", "url": "https://desk.example/alerts", "secret_env": "DESK"}]},
+}
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
 
@@ -38,11 +45,38 @@ def test_there_is_one_service_for_each_role_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_runs_its_name_and_asks_its_own_port_for_health(role: str) -> None:
+def test_a_role_runs_its_name_and_the_image_asks_its_own_port_for_health(role: str) -> None:
     config = load(ROOT / "deploy" / "docker" / "streamer.yaml")
     service = SERVICES[role]
     assert service["command"] == ["role", role, "--config", "/etc/streamer/streamer.yaml"]
-    assert f":{config.health.port + ROLES.index(role)}/readyz" in service["healthcheck"]["test"][-1]
+    assert service["environment"] == {"HEALTH_PORT": str(config.health.port + ROLES.index(role))}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_that_refuses_its_configuration_is_not_started_for_ever(role: str) -> None:
+    assert re.fullmatch(r"on-failure:[1-9]\d*", SERVICES[role]["restart"])
+
+
+def test_secrets_go_only_to_the_roles_that_open_something_with_a_login() -> None:
+    given = {name: service["env_file"] for name, service in SERVICES.items() if "env_file" in service or "secrets" in service}
+    assert given == {role: [{"path": f"deploy/docker/{role}.env", "required": False}] for role in ("ingest", "deliver")}
+    files = [file["path"] for entry in given.values() for file in entry]
+    assert subprocess.run(["git", "check-ignore", *files], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split() == files
+    image = (ROOT / ".dockerignore").read_text().splitlines()
+    assert image[0] == "*" and not any(line.startswith("!deploy/docker") for line in image)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_needs_only_its_own_secrets(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = parse(SECRETIVE)
+    needed = {"ingest": {"BROKER", "CAMERA"}, "deliver": {"BROKER", "DESK"}}.get(role, {"BROKER"})
+    for name in ("BROKER", "CAMERA", "DESK"):
+        monkeypatch.delenv(name, raising=False)
+    for name in needed:
+        monkeypatch.setenv(name, "x")
+    assert secrets_of(config, role=role) == dict.fromkeys(needed, "x")
+    with pytest.raises(ConfigError, match="are not set"):
+        secrets_of(config)
 
 
 def test_every_published_port_is_on_loopback() -> None:
@@ -60,7 +94,8 @@ def test_every_service_drops_its_privileges() -> None:
 
 
 def test_every_lasting_service_has_a_health_check() -> None:
-    assert [name for name, service in SERVICES.items() if "healthcheck" not in service] == ["topics"]
+    assert {name for name, service in SERVICES.items() if "healthcheck" not in service} == set(ROLES)  # theirs is the image's
+    assert [name for name, service in SERVICES.items() if service.get("healthcheck") == {"disable": True}] == ["topics"]
 
 
 def test_its_kafka_takes_the_largest_message_and_makes_no_topics_by_itself() -> None:
