@@ -17,21 +17,25 @@ import stamina
 import structlog
 
 from streamer.config import Config, SourceSettings
-from streamer.errors import ConfigError, StreamerError, Transient
+from streamer.errors import BadRecord, ConfigError, Reason, StreamerError, Transient
 from streamer.events import AudioChunk, Frame, Message, Micros, Modality, Pace, SessionId, Track
 from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.topics import check_topics
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime
-from streamer.sources.feed import Down, Feed, Item, Source, Up, wall
+from streamer.sources.feed import Down, Fault, Feed, Item, Odd, Source, State, Up, wall
 from streamer.sources.open import is_live, open_source
 from streamer.stages.envelope import write_audio, write_frame, write_mark
-from streamer.stages.ingest import Pcm, Picture, Progress, Take, check_live, due, start_of
+from streamer.stages.ingest import Pcm, Picture, Progress, Rgb, Take, check_live, due, start_of
 from streamer.stages.media import encode_flac, encode_jpeg
+from streamer.topology import TOPIC
 
 log = structlog.get_logger()
 
 WAITING = 16 << 20  # bytes that may wait in one source's feed
 BATCH = 4 << 20  # bytes written at once, and so in flight, per source
+LARGEST = TOPIC["frames"].limit  # bytes of one picture
+POORER, POOREST = 15, 10  # how much JPEG quality is given up at once, and how little is left, where a picture is too large
 LONGEST_PAUSE = 5.0  # seconds between two tries to write
 PATIENCE = 5.0  # seconds that a stopping role gives its sources to write what they hold
 
@@ -76,11 +80,13 @@ async def run(runtime: Runtime) -> None:
 async def serve(runtime: Runtime, jobs: Sequence[Job], feeds: Sequence[Feed]) -> None:
     """Write every feed until all have ended. A broker that is away is waited for."""
     kafka, metrics = runtime.config.kafka, runtime.metrics
+    metrics.sources_configured.set(len(jobs))
     async with AsyncExitStack() as stack:
         async for attempt in stamina.retry_context(on=Transient, attempts=None, timeout=None, wait_max=LONGEST_PAUSE):
             with attempt:
                 runtime.health.not_ready("no broker yet")
                 door = Kafka(kafka, password=runtime.secrets.get(kafka.password_env or ""))
+                await check_topics(door)
                 producer = await stack.enter_async_context(Producer(door))
         runtime.health.ready()
         await asyncio.gather(*(work(job, feed, producer, metrics) for job, feed in zip(jobs, feeds, strict=True)))
@@ -98,7 +104,7 @@ def _job(config: Config, session: SessionId, settings: SourceSettings, secrets: 
     align = config.align
     start = start_of(settings.start, now=now, hop=Micros(align.hop))
     if settings.pace is Pace.LIVE and not is_live(settings):
-        check_live(start, now=now, horizon=Micros(align.horizon), skew=Micros(align.skew))
+        check_live(start, now=now, horizon=Micros(align.horizon), skew=Micros(align.skew), hop=Micros(align.hop))
     source = open_source(settings, start=start, password=secrets.get(settings.password_env or ""))
     source.check()
     return Job(session=session, settings=settings, start=start, source=source)
@@ -108,27 +114,49 @@ def items(job: Job, stop: threading.Event) -> Iterator[Item]:
     """What the source gives, encoded: runs in the source's thread. A file's end is one mark for each of its tracks."""
     until = job.start
     for take in job.source.read(stop):
-        if isinstance(take, Up | Down):
+        if isinstance(take, State):
             yield Item(state=take)
         else:
-            yield Item(message=encoded(job, take))
+            yield from encoded(job, take)
             until = max(until, due(take))
-    if not stop.is_set():
+    if not stop.is_set() and not is_live(job.settings):
         yield from (Item(message=mark) for mark in end_marks(job, until))
 
 
-def encoded(job: Job, take: Take) -> Message:
-    """One picture as JPEG, one chunk as FLAC, or a progress mark."""
+def encoded(job: Job, take: Take) -> Iterator[Item]:
+    """One picture as JPEG, one chunk as FLAC, or a progress mark; what cannot be encoded leaves a mark in its place."""
+    try:
+        yield Item(message=message(job, take))
+    except Exception as exc:
+        fault = Fault.TOO_LARGE if isinstance(exc, BadRecord) else Fault.UNENCODABLE
+        yield Item(state=Odd(fault=fault, why=f"one {type(take).__name__} less: {_harmless(exc)}"))
+        modality = Modality.AUDIO if isinstance(take, Pcm) else Modality.FRAMES
+        yield Item(message=write_mark(job.track(modality), due(take), pace=job.pace))
+
+
+def message(job: Job, take: Take) -> Message:
+    """A take as a record. Raises BadRecord: too_large; and what a codec raises."""
     session, name, pace = job.session, job.settings.name, job.pace
     match take:
         case Picture():
-            image = encode_jpeg(take.rgb, job.settings.quality)
+            image = jpeg(take.rgb, job.settings.quality)
             return write_frame(Frame(session=session, source=name, at=take.at, image=image, pace=pace))
         case Pcm():
             sound = encode_flac(take.samples)
             return write_audio(AudioChunk(session=session, source=name, start=take.start, end=take.end, sound=sound, pace=pace))
         case Progress():
             return write_mark(job.track(take.modality), take.until, pace=pace)
+
+
+def jpeg(rgb: Rgb, quality: int, *, most: int = LARGEST) -> bytes:
+    """At `quality`, or at the best lower one that fits into `most` bytes. Raises BadRecord: too_large."""
+    image = encode_jpeg(rgb, quality)
+    while len(image) > most and quality > POOREST:
+        quality = max(POOREST, quality - POORER)
+        image = encode_jpeg(rgb, quality)
+    if len(image) > most:
+        raise BadRecord(Reason.TOO_LARGE, f"{rgb.shape[1]} x {rgb.shape[0]} pixels are {len(image)} bytes at quality {quality}, not {most}")
+    return image
 
 
 def end_marks(job: Job, until: Micros) -> list[Message]:
@@ -150,13 +178,31 @@ async def work(job: Job, feed: Feed, producer: Producer, metrics: Metrics) -> No
             await write([item.message for item in batch if item.message], producer, metrics)
     except Exception as exc:
         log.error("the source failed", source=job.settings.name, session=job.session, error=_harmless(exc))
-        await write(end_marks(job, job.start), producer, metrics)
+        if not is_live(job.settings):  # a camera never ends
+            await write(end_marks(job, job.start), producer, metrics)
+    else:
+        metrics.sources_configured.dec()  # a recording that is over is not missed
     finally:
         state.change(Down(why="it ended"), quiet=True)
 
 
 async def write(messages: Sequence[Message], producer: Producer, metrics: Metrics) -> None:
-    """Until the broker has acknowledged all: the same batch again, in the same order. A repeated record keeps its id."""
+    """Until the broker has acknowledged all: the same batch again, in the same order. A repeated record keeps its id.
+
+    What the broker takes at no time (it is too large for it) is dropped, counted and logged.
+    """
+    try:
+        await _send(messages, producer, metrics)
+    except ConfigError as exc:
+        if len(messages) > 1:
+            for one in messages:
+                await write([one], producer, metrics)
+        else:
+            metrics.source_faults.labels(Fault.TOO_LARGE).inc()
+            log.error("the broker refused a record", topic=messages[0].topic, bytes=len(messages[0].value or b""), why=str(exc))
+
+
+async def _send(messages: Sequence[Message], producer: Producer, metrics: Metrics) -> None:
     if not messages:
         return
     async for attempt in stamina.retry_context(on=Transient, attempts=None, timeout=None, wait_max=LONGEST_PAUSE):
@@ -164,9 +210,9 @@ async def write(messages: Sequence[Message], producer: Producer, metrics: Metric
             if attempt.num > 1:
                 metrics.retries.labels("ingest").inc()
             await producer.send(messages)
-    for message in messages:
-        metrics.written.labels("ingest", message.topic).inc()
-        metrics.written_bytes.labels("ingest", message.topic).inc(len(message.value or b""))
+    for one in messages:
+        metrics.written.labels("ingest", one.topic).inc()
+        metrics.written_bytes.labels("ingest", one.topic).inc(len(one.value or b""))
 
 
 def _harmless(exc: Exception) -> str:
@@ -181,8 +227,12 @@ class _State:
         self._metrics, self._up, self._dropped = metrics, False, 0
         self._log = log.bind(source=job.settings.name, session=job.session)
 
-    def change(self, state: Up | Down, *, quiet: bool = False) -> None:
-        """Count an opening, a re-opening or a loss."""
+    def change(self, state: State, *, quiet: bool = False) -> None:
+        """Count an opening, a re-opening, a loss, or something odd that changes neither."""
+        if isinstance(state, Odd):
+            self._metrics.source_faults.labels(state.fault).inc()
+            self._log.warning("the source goes on after a fault", fault=state.fault, why=state.why)
+            return
         up = isinstance(state, Up)
         self._metrics.sources_up.inc(up - self._up)
         self._up = up

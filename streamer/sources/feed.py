@@ -17,10 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from streamer.events import SECOND, Message, Micros
-from streamer.stages.ingest import Picture, Take, due
+from streamer.stages.ingest import Moment, Picture, Take, due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,22 +38,41 @@ class Down:
     why: str
 
 
+class Fault(StrEnum):
+    """What can be wrong with a source's media while it goes on: a closed set, because it is a metric label."""
+
+    CLOCK = "clock"
+    TOO_LARGE = "too_large"
+    UNENCODABLE = "unencodable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd:
+    """Something was wrong, and the source goes on. `why` holds no credentials."""
+
+    fault: Fault
+    why: str
+
+
+State = Up | Down | Odd
+
+
 class Source(Protocol):
     """A camera, microphone or file. Blocking: a `Feed` reads it in a thread."""
 
     def check(self) -> None:
         """Raises ConfigError where it cannot work as configured, before anything starts."""
 
-    def read(self, stop: threading.Event) -> Iterator[Take | Up | Down]:
+    def read(self, stop: threading.Event) -> Iterator[Take | State]:
         """In event-time order per modality, until its end or until `stop` is set; a live source reconnects by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """What a feed hands on: a message to write, or a change of the source's state."""
+    """What a feed hands on: a message to write, or what becomes of the source."""
 
     message: Message | None = None
-    state: Up | Down | None = None
+    state: State | None = None
 
     @property
     def size(self) -> int:
@@ -63,6 +83,11 @@ class Item:
 def wall() -> Micros:
     """Now."""
     return Micros(time.time_ns() // 1_000)
+
+
+def moment() -> Moment:
+    """Now, on both of our clocks."""
+    return Moment(wall=wall(), steady=Micros(time.monotonic_ns() // 1_000))
 
 
 def paced(takes: Iterable[Take], stop: threading.Event) -> Iterator[Take]:
@@ -108,9 +133,10 @@ class Feed:
         """What waits, up to about `most` bytes; waits for at least one item. Empty at the end. Raises what the source raised."""
         while True:
             self._ready.clear()
+            ended = self._ended  # looked at first: what came before the end is in the queue by then
             if taken := self._take(most):
                 return taken
-            if self._ended:
+            if ended:
                 if self._error:
                     raise self._error
                 return []

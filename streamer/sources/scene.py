@@ -21,9 +21,9 @@ from pydantic import Field, ValidationError
 from streamer.config import Id, SessionSettings, Settings, SourceSettings
 from streamer.errors import ConfigError
 from streamer.events import SECOND, Micros, Pace
-from streamer.sources.feed import Down, Up, order, paced
-from streamer.sources.file import decoded, heard, media_time, scaled
-from streamer.stages.ingest import RATE, Chunker, Picture, Rgb, Sound, Take
+from streamer.sources.feed import State, Up, order, paced
+from streamer.sources.frames import Timeline, decoded, heard, scaled
+from streamer.stages.ingest import RATE, ROUNDING, Chunker, Picture, Rgb, Sound, Take
 
 SCHEME = "scene:"
 Seconds = Annotated[float, Field(ge=0)]
@@ -99,7 +99,7 @@ class SceneSource:
 
     def __init__(self, settings: SourceSettings, *, start: Micros) -> None:
         self._settings, self._start = settings, start
-        self._path = Path(settings.url.removeprefix(SCHEME))
+        self._path = Path(settings.url[len(SCHEME) :])
 
     def check(self) -> None:
         """Raises ConfigError: the scene, or a file in it, is missing or wrong."""
@@ -107,7 +107,7 @@ class SceneSource:
         if self._settings.loop and self._settings.pace is Pace.RECORDED:
             raise ConfigError(f"source {self._settings.name}: a scene with loop and pace: recorded never ends")
 
-    def read(self, stop: threading.Event) -> Iterator[Take | Up | Down]:
+    def read(self, stop: threading.Event) -> Iterator[Take | State]:
         """Pictures and chunks in event-time order; at pace live as the clock reaches them."""
         yield Up(again=False)
         takes = self._laps()
@@ -126,13 +126,13 @@ class SceneSource:
         if not self._settings.video:
             return
         empty = background(self._path.parent / scene.background, self._settings.width)
-        shown = [(clip, clip_pictures(self._path.parent, clip, self._settings.width)) for clip in scene.clips]
+        shown = [(clip, Showing(clip_pictures(self._path.parent, clip, self._settings.width))) for clip in scene.clips]
         for number in range(int(scene.duration * self._settings.fps)):
             second = number / self._settings.fps
             rgb = empty
-            for clip, pictures in shown:
+            for clip, showing in shown:
                 if clip.at <= second < clip.at + clip.length:
-                    rgb = next((rgb for at, rgb in pictures if at >= second - clip.at), empty)
+                    rgb = empty if (picture := showing.at(second - clip.at)) is None else picture
             yield Picture(at=Micros(start + round(second * SECOND)), rgb=rgb)
 
 
@@ -151,11 +151,30 @@ def background(path: Path, width: int) -> Rgb:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
+class Showing:
+    """A clip on a screen: the picture that is to be seen at each second, asked in rising order."""
+
+    def __init__(self, pictures: Iterator[tuple[float, Rgb]]) -> None:
+        self._pictures = pictures
+        self._now = self._next = next(pictures, None)
+        self._step = 0.0  # seconds between the last two pictures: how long the last of all is seen
+
+    def at(self, second: float) -> Rgb | None:
+        """The last picture that is not after `second` (the first, before it); None once the clip is over."""
+        while self._next and self._next[0] <= second + ROUNDING / SECOND:
+            self._step = self._next[0] - self._now[0] if self._now else 0.0
+            self._now, self._next = self._next, next(self._pictures, None)
+        over = self._now is None or (self._next is None and second >= self._now[0] + self._step)
+        return None if over or self._now is None else self._now[1]
+
+
 def clip_pictures(folder: Path, clip: Clip, width: int) -> Iterator[tuple[float, Rgb]]:
     """(second of the clip, picture), in order."""
     with av.open(str(folder / clip.file)) as container:
-        for frame in decoded(container, container.streams.video[0]):
-            if (at := media_time(frame) / SECOND - clip.skip) >= 0:
+        stream = container.streams.video[0]
+        timeline = Timeline(container, stream, Micros(0))
+        for frame in decoded(container, stream):
+            if (at := timeline.at(frame) / SECOND - clip.skip) >= 0:
                 yield at, scaled(frame, width)
 
 
@@ -181,7 +200,8 @@ def faded(sound: Sound, samples: int = RATE // 50) -> Sound:
 def whole_sound(path: Path) -> Sound:
     """A sound file as mono, 16 kHz."""
     with av.open(str(path)) as container:
-        sound: Sound = np.concatenate([block for _, block in heard(container, container.streams.audio[0])])
+        stream = container.streams.audio[0]
+        sound: Sound = np.concatenate([block for _, block in heard(container, stream, Timeline(container, stream, Micros(0)))])
         return sound
 
 

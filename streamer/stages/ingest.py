@@ -28,7 +28,7 @@ RATE = 16_000  # samples per second
 CHUNK = RATE  # samples: 1 s
 GAP = Micros(100 * MILLISECOND)  # sound further from its place than this starts a new grid
 SILENT = Micros(500 * MILLISECOND)  # a camera whose pictures are not wanted says at this pace that it lives
-JUMP = Micros(2 * SECOND)  # a source's clock that is further off than this was set anew
+JUMP = Micros(2 * SECOND)  # a clock that is further ahead than this was set anew
 ROUNDING = Micros(1 * MILLISECOND)  # containers count in milliseconds: 499 ms is the slot of 500 ms
 
 
@@ -90,9 +90,12 @@ def start_of(setting: str, *, now: Micros, hop: Micros) -> Micros:
         raise ConfigError(f'start={setting} {exc}, and not "now"') from exc
 
 
-def check_live(start: Micros, *, now: Micros, horizon: Micros, skew: Micros) -> None:
-    """At live pace everything from before the horizon would be late, and from beyond the skew refused. Raises ConfigError."""
-    if not now - horizon <= start <= now + skew:
+def check_live(start: Micros, *, now: Micros, horizon: Micros, skew: Micros, hop: Micros) -> None:
+    """At live pace everything from before the horizon would be late; far ahead, nothing would come. Raises ConfigError.
+
+    `now` rounded up to a hop is always near enough: the source waits for it.
+    """
+    if not now - horizon <= start <= now + max(skew, hop):
         raise ConfigError(
             f"start={format_time(start)} at pace live is {abs(now - start) / SECOND:.0f} s {'before' if start < now else 'after'} now"
             f" (horizon {horizon / SECOND:.0f} s, skew {skew / SECOND:.0f} s): use start: now, or pace: recorded"
@@ -133,17 +136,17 @@ class Chunker:
         self._grid: Micros | None = None
         self._done = 0  # samples given out since the grid's start
         self._held = np.empty(0, np.float32)
+        self._end: Micros | None = None  # of what was given out: no grid starts before it
 
     def push(self, start: Micros, samples: Sound) -> Iterator[Pcm]:
         """One block that begins at `start`; deviations up to `GAP` are the clock's, not the sound's."""
         if self._grid is not None and abs(start - self._expected) > GAP:
-            samples = self._without_past(start, samples)
-            start = max(start, self._expected)
             yield from self.flush()
-        if not len(samples):
-            return
         if self._grid is None:
-            self._grid = start
+            samples = self._without_past(start, samples)
+            if not len(samples):
+                return
+            self._grid = start if self._end is None else max(start, self._end)
         self._held = np.concatenate([self._held, samples])
         while len(self._held) >= CHUNK:
             yield self._cut(CHUNK)
@@ -160,38 +163,78 @@ class Chunker:
 
     def _without_past(self, start: Micros, samples: Sound) -> Sound:
         """Where time stepped back: only what is not yet covered."""
-        return samples[max(0, (self._expected - start) * RATE // SECOND) :]
+        past = 0 if self._end is None else self._end - start
+        return samples[max(0, past * RATE // SECOND) :]
 
     def _cut(self, samples: int) -> Pcm:
         start = after(self._grid or Micros(0), self._done)
         sound, self._held = self._held[:samples], self._held[samples:]
         self._done += samples
-        return Pcm(start=start, samples=sound)
+        piece = Pcm(start=start, samples=sound)
+        self._end = piece.end
+        return piece
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When something came: on our wall clock, which may be set, and on one that only ever goes on."""
+
+    wall: Micros
+    steady: Micros
+
+    def earlier(self, by: int) -> Moment:
+        """The moment `by` microseconds before."""
+        return Moment(wall=Micros(self.wall - by), steady=Micros(self.steady - by))
 
 
 class CaptureClock:
     """A live source's own time to ours (law 1).
 
     The packet that travelled fastest tells the true distance between the two clocks, so the distance follows the earliest
-    arrivals: quickly down, slowly up (the source's clock may run slow). Jitter of arrival never reaches event time.
+    arrivals: quickly down, slowly up (the source's clock may run slow). So neither jitter of arrival nor a network that stands
+    still and then gives all at once reaches event time. They are compared anew only where the source's own time jumps: back, or
+    further forward than our steady clock went on. Our wall clock set forward is followed at once; set back, slowly: time rises.
     """
 
     DOWN, UP = 0.02, 0.001  # how fast the distance may change, per unit of time: pictures keep their order
 
     def __init__(self, *, newer_than: Micros) -> None:
-        self._distance: Micros | None = None
-        self._last_pts = Micros(0)
+        self.resets = 0  # times that a clock, the source's or ours, was set anew
+        self._distance: int | None = None  # our steady clock minus the source's
+        self._wall = 0  # our wall clock minus our steady one
+        self._before = (Micros(0), Micros(0))
         self._last = newer_than
 
-    def at(self, pts: Micros, received: Micros) -> Micros:
-        """Event time of what carries `pts` and came at `received`."""
-        seen = received - pts
-        if self._distance is None or abs(seen - self._distance) > JUMP:
-            self._distance = Micros(seen)
+    def at(self, pts: Micros, came: Moment) -> Micros:
+        """Event time of what carries `pts` and came at `came`."""
+        passed = max(0, pts - self._before[0])
+        distance, wall = came.steady - pts, came.wall - came.steady
+        if self._distance is None:
+            self._distance, self._wall = distance, wall
+        elif self._jumped(pts, came, self._distance):
+            self._distance = distance
+            self.resets += 1
         else:
-            passed = max(0, pts - self._last_pts)
-            step = max(-self.DOWN * passed, min(self.UP * passed, seen - self._distance))
-            self._distance = Micros(self._distance + round(step))
-        self._last_pts = pts
-        self._last = Micros(max(self._last + 1, pts + self._distance))
+            self._distance += _within(distance - self._distance, -self.DOWN * passed, self.UP * passed)
+        self._follow(wall, passed)
+        self._before = pts, came.steady
+        self._last = Micros(max(self._last + 1, pts + self._distance + self._wall))
         return self._last
+
+    def _jumped(self, pts: Micros, came: Moment, distance: int) -> bool:
+        """Whether the source's own time went back, or forward further than time did: what comes late is no jump."""
+        went, passed = pts - self._before[0], came.steady - self._before[1]
+        early = distance - (came.steady - pts)
+        return went < -GAP or (went - passed > JUMP and early > JUMP)
+
+    def _follow(self, wall: int, passed: int) -> None:
+        off = wall - self._wall
+        if off > JUMP:
+            self._wall = wall
+            self.resets += 1
+        else:
+            self._wall += _within(off, -self.DOWN * passed, self.DOWN * passed)
+
+
+def _within(value: int, low: float, high: float) -> int:
+    return round(max(low, min(high, value)))

@@ -90,3 +90,29 @@ async def test_closing_ends_a_source_that_waits_for_room() -> None:
     feed.close()
     async with asyncio.timeout(5):
         assert len(await everything(feed)) < 10
+
+
+class Slow(Feed):
+    """A feed whose source always ends between two looks of its reader: at the queue, and at whether it has ended."""
+
+    def _take(self, most: int) -> list[Item]:
+        taken = super()._take(most)
+        if not taken and not self.may_end.is_set():
+            self.may_end.set()
+            self._thread.join()
+        return taken
+
+    may_end: threading.Event
+
+
+async def test_what_comes_just_before_the_end_is_not_lost() -> None:
+    may_end = threading.Event()
+
+    def source(_: threading.Event) -> Iterator[Item]:
+        may_end.wait()
+        yield item(0, 0)
+
+    feed = Slow(source, limit=500, lossy=False, name="t")
+    feed.may_end = may_end
+    feed.start()
+    assert len(await everything(feed)) == 1

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from streamer.config import SourceSettings, load
+from streamer.errors import ConfigError
 from streamer.sources.file import FileSource
 from streamer.sources.open import is_live, open_source
 from streamer.sources.rtsp import RtspSource
@@ -17,12 +18,32 @@ from tests.sources.media import START
 
 @pytest.mark.parametrize(
     ("url", "kind"),
-    [("rtsp://host/a", RtspSource), ("rtsps://host/a", RtspSource), ("scene:a.yaml", SceneSource), ("a/b.mp4", FileSource)],
+    [
+        ("rtsp://host/a", RtspSource),
+        ("rtsps://host/a", RtspSource),
+        ("RTSP://host/a", RtspSource),
+        ("scene:a.yaml", SceneSource),
+        ("Scene:a.yaml", SceneSource),
+        ("a/b.mp4", FileSource),
+    ],
 )
 def test_a_url_says_which_source_it_is(url: str, kind: type) -> None:
     settings = SourceSettings(name="a", url=url)
     assert type(open_source(settings, start=START)) is kind
     assert is_live(settings) == (kind is RtspSource)
+
+
+@pytest.mark.parametrize("url", ["http://viewer:pw-secret@host/a", "RTMP://viewer:pw-secret@host/a?token=pw-secret", "://pw-secret@"])
+def test_a_scheme_that_is_not_ours_is_refused_without_its_login(url: str) -> None:
+    with pytest.raises(ConfigError, match="is neither rtsp://, rtsps:// nor scene:PATH nor a file's path") as caught:
+        open_source(SourceSettings(name="a", url=url), start=START)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_error_about_a_file_shows_no_login() -> None:
+    with pytest.raises(ConfigError) as caught:
+        FileSource(SourceSettings(name="a", url="http://viewer:pw-secret@host/a"), start=START).check()
+    assert "secret" not in str(caught.value)
 
 
 def test_relative_paths_count_from_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
+import socket
+import statistics
 import subprocess
 import threading
 import time
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from structlog.testing import capture_logs
 
@@ -19,9 +23,8 @@ from streamer.config import SourceSettings
 from streamer.errors import ConfigError
 from streamer.events import MILLISECOND, SECOND
 from streamer.kafka.embedded import free_port
-from streamer.sources.feed import Down, Up, wall
+from streamer.sources.feed import Down, State, Up, wall
 from streamer.sources.rtsp import RtspSource
-from streamer.sources.urls import redact, with_login
 from streamer.stages.ingest import RATE, Pcm, Picture, Take, due
 
 SERVER = Path(__file__).parent / "rtsp_server.py"
@@ -56,7 +59,8 @@ class Seen:
         self.stop = threading.Event()
         self._items = source.read(self.stop)
         self.takes: list[Take] = []
-        self.states: list[Up | Down] = []
+        self.states: list[State] = []
+        self.lags: list[int] = []  # microseconds from each take's event time to its reading
 
     def until(self, enough: Callable[[Seen], bool]) -> float:
         """Read until `enough`; returns the seconds it took."""
@@ -64,7 +68,11 @@ class Seen:
         while not enough(self):
             assert time.monotonic() - begun < PATIENCE, self.states
             item = next(self._items)
-            (self.states if isinstance(item, Up | Down) else self.takes).append(item)  # type: ignore[arg-type]
+            if isinstance(item, State):
+                self.states.append(item)
+            else:
+                self.takes.append(item)
+                self.lags.append(wall() - due(item))
         return time.monotonic() - begun
 
     def pictures(self) -> list[Picture]:
@@ -88,12 +96,10 @@ def source(url: str, *, password: str | None = None, **more: Any) -> RtspSource:
 def test_a_camera_gives_pictures_and_sound_at_their_capture_times(camera: Camera) -> None:
     seen = Seen(source(camera.url))
     seen.until(lambda s: len(s.sounds()) >= 3 and len(s.pictures()) >= 15)
-    newest = max(due(take) for take in seen.takes)
-    assert abs(wall() - newest) < 500 * MILLISECOND
-    times = [picture.at for picture in seen.pictures()]
-    steps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert all(90 * MILLISECOND < step < 310 * MILLISECOND for step in steps), steps
-    assert times[-1] - times[0] == pytest.approx((len(times) - 1) * SECOND / 5, abs=SECOND / 5)
+    assert -100 * MILLISECOND < min(seen.lags) < 500 * MILLISECOND  # the quickest: a busy machine reads others late
+    steps = [later.at - earlier.at for earlier, later in itertools.pairwise(seen.pictures())]
+    assert min(steps) > 90 * MILLISECOND
+    assert statistics.median(steps) == pytest.approx(SECOND / 5, abs=50 * MILLISECOND)
     assert [len(chunk.samples) for chunk in seen.sounds()[:2]] == [RATE, RATE]
     assert seen.sounds()[1].start == seen.sounds()[0].end
     assert seen.states == [Up(again=False)]
@@ -106,26 +112,96 @@ def test_a_camera_that_was_away_comes_back_and_time_rises(camera: Camera) -> Non
     seen.until(lambda s: isinstance(s.states[-1], Down))
     before = len(seen.pictures())
     camera.start()
-    took = seen.until(lambda s: len(s.pictures()) >= before + 5 and len(s.sounds()) >= 2)
+    seen.lags.clear()
+    seen.until(lambda s: len(s.pictures()) >= before + 5 and len(s.sounds()) >= 2)
     assert Up(again=True) in seen.states
     for track in (seen.pictures(), seen.sounds()):
         times = [due(take) for take in track]
         assert times == sorted(set(times))
-    assert took < 15
-    assert abs(wall() - seen.pictures()[-1].at) < 500 * MILLISECOND
+    assert -100 * MILLISECOND < min(seen.lags) < 500 * MILLISECOND
 
 
 def test_a_frozen_camera_is_noticed_as_a_stall(camera: Camera) -> None:
     seen = Seen(source(camera.url))
     seen.until(lambda s: len(s.pictures()) >= 3)
     camera.child.send_signal(signal.SIGSTOP)
-    took = seen.until(lambda s: isinstance(s.states[-1], Down))
-    assert 1.5 < took < 5
+    assert seen.until(lambda s: isinstance(s.states[-1], Down)) > 1
     camera.child.send_signal(signal.SIGCONT)
     before = len(seen.pictures())
     seen.until(lambda s: len(s.pictures()) >= before + 3)
     times = [picture.at for picture in seen.pictures()]
     assert times == sorted(set(times))
+
+
+class Network:
+    """A way to a camera that can stand still: what is under way waits, and comes all at once."""
+
+    def __init__(self, port: int) -> None:
+        self._to, self._open, self._sockets = port, threading.Event(), list[socket.socket]()
+        self._open.set()
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.url = f"rtsp://127.0.0.1:{self._door.getsockname()[1]}/camera"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def stand_still(self, seconds: float) -> None:
+        """From now on for so long, while others go on."""
+        self._open.clear()
+        threading.Timer(seconds, self._open.set).start()
+
+    def close(self) -> None:
+        for one in (self._door, *self._sockets):
+            one.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, there = self._door.accept()[0], socket.create_connection(("127.0.0.1", self._to))
+                self._sockets += [here, there]
+                for ends in ((here, there), (there, here)):
+                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                self._open.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_a_network_that_stands_still_for_less_than_the_stall_moves_no_event(camera: Camera) -> None:
+    network = Network(camera.port)
+    try:
+        seen = Seen(source(network.url, stall="20s"))
+        seen.until(lambda s: len(s.pictures()) >= 10)
+        network.stand_still(3)
+        seen.until(lambda s: len(s.pictures()) >= 40)
+    finally:
+        network.close()
+    assert seen.states == [Up(again=False)]
+    assert max(seen.lags) > 2.5 * SECOND  # it did stand still
+    assert min(seen.lags) > -200 * MILLISECOND  # and nothing comes from the future
+    steps = [later.at - earlier.at for earlier, later in itertools.pairwise(seen.pictures())]
+    assert max(steps) < SECOND
+    assert min(steps) > 90 * MILLISECOND
+    assert all(earlier.end == later.start for earlier, later in itertools.pairwise(seen.sounds()))
+
+
+def test_an_error_of_any_kind_is_a_connection_that_is_tried_again(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV raises plain ValueErrors, whose text may hold anything."""
+    opening, tried = av.open, list[str]()
+
+    def open_or_fail(url: str, *more: Any, **options: Any) -> Any:
+        tried.append(url)
+        if len(tried) <= 2:
+            raise (ValueError if len(tried) == 1 else KeyError)(f"cannot make sense of {url} with-secret")
+        return opening(url, *more, **options)
+
+    monkeypatch.setattr(av, "open", open_or_fail)
+    seen = Seen(source(camera.url))
+    seen.until(lambda s: len(s.pictures()) >= 1)
+    assert [state.why.rpartition(": ")[2] for state in seen.states if isinstance(state, Down)] == ["ValueError", "KeyError"]
+    assert seen.states[-1] == Up(again=False)
+    assert "secret" not in repr(seen.states)
 
 
 def test_a_login_opens_the_camera_and_a_wrong_one_is_never_shown() -> None:
@@ -149,20 +225,3 @@ def test_a_url_without_a_host_is_refused_without_its_login() -> None:
     with pytest.raises(ConfigError, match="names no host") as caught:
         source("rtsp://me:secret@/camera").check()
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("rtsp://me:pa%40ss@10.0.0.1:554/a/b?user=x&password=y#z", "rtsp://10.0.0.1:554/a/b"),
-        ("rtsp://me:p@ss@host/a", "rtsp://host/a"),
-        ("films/door.mp4", "films/door.mp4"),
-        ("scene:deploy/demo/scene.yaml", "scene:deploy/demo/scene.yaml"),
-    ],
-)
-def test_what_is_shown_of_a_url_holds_no_login(url: str, shown: str) -> None:
-    assert redact(url) == shown
-
-
-def test_a_login_of_the_settings_is_quoted_into_the_url() -> None:
-    assert with_login("rtsp://old:one@host:554/a", "me", "p@:/ss") == "rtsp://me:p%40%3A%2Fss@host:554/a"

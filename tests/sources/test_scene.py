@@ -56,6 +56,24 @@ def test_a_scene_has_every_picture_and_every_second_of_sound(tmp_path: Path) -> 
     assert [(c.start - START, len(c.samples)) for c in sounds(takes)] == [(n * SECOND, RATE) for n in range(6)]
 
 
+@pytest.mark.parametrize("fps", [1, 3, 10, 20, 60])
+def test_a_clip_plays_as_fast_as_it_was_taken_whatever_the_rate(tmp_path: Path, fps: float) -> None:
+    """The clip grows lighter from 87 to 220 between its seconds 1 and 3, and is shown from 2 to 4."""
+    path = write(tmp_path, sounds=[])
+    takes = taken(SceneSource(SourceSettings(name="street", url=f"scene:{path}", pace=Pace.RECORDED, fps=fps, audio=False), start=START))
+    shown = {(p.at - START) / SECOND: p.rgb.mean() for p in pictures(takes)}
+    seen = [second for second, light in shown.items() if light > 50]
+    assert seen == pytest.approx([n / fps for n in range(int(6 * fps)) if 2 <= n / fps < 4], abs=1e-6)
+    for second, light in shown.items():
+        if 2 <= second < 4:
+            assert light == pytest.approx(20 + 200 * (second - 1) / 3, abs=12)
+
+
+def test_a_clip_that_is_shorter_than_its_place_gives_way_to_the_background(tmp_path: Path) -> None:
+    takes = taken(scene(write(tmp_path, sounds=[], clips=[{"file": "clip.mp4", "at": 1, "length": 4, "skip": 1}])))
+    assert [(p.at - START) / SECOND for p in pictures(takes) if p.rgb.mean() > 50] == [1.0, 1.5, 2.0, 2.5]
+
+
 def test_a_scene_is_the_same_each_time(tmp_path: Path) -> None:
     first, second = taken(scene(path := write(tmp_path))), taken(scene(path))
     assert [p.rgb.tobytes() for p in pictures(first)] == [p.rgb.tobytes() for p in pictures(second)]
