@@ -1,11 +1,13 @@
 """transcribe: audio in, transcripts out. Reads from a checkpoint at segment boundaries, so a restart gives the same segments.
 
-Headers that are wrong are align's to dead-letter, sound that cannot be decoded is infer's; here both are only passed over.
+Headers and times that are wrong are align's to put aside, sound that cannot be decoded is infer's; here both are only passed over.
+A fault of our own, in a codec, the detector or the recognizer, costs the record at hand: it is buried, and the next one is heard.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,52 +17,33 @@ import structlog
 
 from streamer.config import Config
 from streamer.engine import open_recognizer, open_vad
-from streamer.errors import BadRecord
-from streamer.events import Clock, Event, Mark, Message, Micros, Modality, Pace, Record, SessionId, Track, Transcript, Words
+from streamer.errors import BadRecord, ConfigError, Reason
+from streamer.events import MILLISECOND, Clock, Event, Mark, Message, Micros, Modality, Pace, Record, Track, Transcript, Words
 from streamer.kafka.client import Kafka, Producer
-from streamer.kafka.source import Batch, Position, ReadLog, Source
+from streamer.kafka.source import FRESH_MS, Batch, Position, ReadLog, Source
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime
+from streamer.stages import headers as header
 from streamer.stages import transcribe as stage
-from streamer.stages.envelope import read_head, write_mark, write_transcript
+from streamer.stages.envelope import CONTENT_TYPES, read_head, write_mark, write_transcript
 from streamer.stages.media import decode_sound
-from streamer.topology import HOUR
+from streamer.stages.wire import dead_letter, write_deadletter
 
 log = structlog.get_logger()
 
 STAGE = "transcribe"
 AUDIO = Modality.AUDIO.value
-
-
-class Saved(msgspec.Struct, frozen=True):
-    """One track in the checkpoint. Field names are short because there may be many."""
-
-    session: str
-    source: str
-    offset: int
-    boundary: int
-    skip: int
-    recorded: bool
-    ended: bool
-
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """One partition: where to read on, the arrival clock before that, and each track's boundary."""
-
-    offset: int
-    clock: int
-    tracks: list[Saved]
+AT_ONCE = 4
+"""Chunks handed over together: a checkpoint, and the watchdog's 120 s, come between. Four of a minute's speech take a core about 20 s."""
 
 
 @dataclass(slots=True)
-class Listening:
-    """One track: its segmenter and what else is known of it."""
+class Lane:
+    """One partition: its tracks, the next offset, and the last chunk of each track that holds sound."""
 
-    partition: int
-    segmenter: stage.Segmenter
-    pace: Pace
-    last: Micros
-    ended: bool = False
+    listener: stage.Listener
+    next: int = 0
+    latest: dict[Track, Record] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,135 +56,142 @@ class Transcriber:
     recognizer: stage.Recognizer
     new_vad: Callable[[], stage.Vad]
     worker: ThreadPoolExecutor
-    tracks: dict[Track, Listening] = field(default_factory=dict)
-    clocks: dict[int, Micros] = field(default_factory=dict)
+    lanes: dict[int, Lane] = field(default_factory=dict)
     pending: list[Message] = field(default_factory=list)
 
     async def restore(self, partition: int, saved: Mapping[str, bytes], read: ReadLog) -> Mapping[str, Position]:
         """Take the tracks' boundaries out of the checkpoint; nothing else is remembered."""
         del read
+        lane = self.lanes[partition] = Lane(stage.Listener(self.config.transcribe, self.config.align, self.new_vad))
         if "" not in saved:
             return {}
-        checkpoint = msgspec.json.decode(saved[""], type=Checkpoint)
-        for one in checkpoint.tracks:
-            track = Track(session=SessionId(one.session), modality=Modality.AUDIO, source=one.source)
-            resume = stage.Position(offset=one.offset, boundary=Micros(one.boundary), skip=one.skip)
-            pace = Pace.RECORDED if one.recorded else Pace.LIVE
-            self.tracks[track] = self._listening(partition, pace, Micros(checkpoint.clock), resume, ended=one.ended)
-        return {AUDIO: Position(offset=checkpoint.offset, clock=Micros(checkpoint.clock))}
+        checkpoint = _checkpoint(saved[""])
+        await asyncio.get_running_loop().run_in_executor(self.worker, lane.listener.restore, checkpoint)
+        return {AUDIO: Position(offset=checkpoint.offset, clock=checkpoint.clock)}
 
     async def handle(self, batch: Batch) -> None:
-        """Listen to every chunk, write what was said. Bears repetition: chunks already heard change nothing."""
+        """Listen to every chunk, write what was said. Bears repetition: records already read change nothing."""
         await self._send()
-        loop = asyncio.get_running_loop()
-        for record in batch.records:
-            self.pending += await loop.run_in_executor(self.worker, self._hear, record)
-        for (_, partition), clock in batch.clocks.items():
-            self.clocks[partition] = clock.arrival
-            self.pending += await loop.run_in_executor(self.worker, self._idle, partition, clock, batch.now)
+        await asyncio.get_running_loop().run_in_executor(self.worker, self._listen, batch)
         await self._send()
 
     async def checkpoint(self, partition: int, positions: Mapping[str, int]) -> bytes:
-        """Where each track's open sound begins. Tracks that are over or long silent are left out once nothing of them is re-read."""
-        position, clock = positions[AUDIO], self.clocks.get(partition, Micros(0))
-        own = {key: track for key, track in self.tracks.items() if track.partition == partition}
-        starts = {key: p for key, track in own.items() if (p := track.segmenter.position)}
-        low = min([position, *(p.offset for key, p in starts.items() if own[key].segmenter.holding)])
-        kept: list[Saved] = []
-        for key, p in starts.items():
-            track = own[key]
-            if p.offset <= low and not track.segmenter.holding and (track.ended or track.last < clock - HOUR):
-                del self.tracks[key]
-            else:
-                recorded = track.pace is Pace.RECORDED
-                kept.append(Saved(key.session, key.source, p.offset, p.boundary, p.skip, recorded, track.ended))
-        return msgspec.json.encode(Checkpoint(offset=low, clock=clock, tracks=kept))
+        """Where each track's open sound begins."""
+        return msgspec.json.encode(self.lanes[partition].listener.checkpoint(positions[AUDIO]))
 
     async def gap(self, topic: str, partition: int, wanted: int, found: int) -> None:
         """Sound that is gone cannot be transcribed; align reports the gap."""
         log.warning("sound is gone before it was transcribed", topic=topic, partition=partition, first=wanted, last=found - 1)
 
     def drop(self) -> None:
-        """Forget every track."""
-        self.tracks.clear()
-        self.clocks.clear()
+        """Forget every partition."""
+        self.lanes.clear()
         self.pending.clear()
 
     async def _send(self) -> None:
-        if self.pending:
-            await self.producer.send(self.pending)
-            topic = Modality.TRANSCRIPTS.value
-            self.metrics.written.labels(STAGE, topic).inc(len(self.pending))
-            self.metrics.written_bytes.labels(STAGE, topic).inc(sum(len(m.value or b"") for m in self.pending))
-            self.pending.clear()
+        if not self.pending:
+            return
+        await self.producer.send(self.pending)
+        done, self.pending = self.pending, []
+        for topic, count in Counter(message.topic for message in done).items():
+            self.metrics.written.labels(STAGE, topic).inc(count)
+            self.metrics.written_bytes.labels(STAGE, topic).inc(sum(len(m.value or b"") for m in done if m.topic == topic))
 
-    def _hear(self, record: Record) -> list[Message]:
-        """One record, in the worker thread."""
+    # in the worker thread
+
+    def _listen(self, batch: Batch) -> None:
+        for record in batch.records:
+            lane = self.lanes[record.partition]
+            if record.offset >= lane.next:
+                lane.next = record.offset + 1
+                self._hear(lane, record)
+        for (_, partition), clock in batch.clocks.items():
+            self._tick(self.lanes[partition], clock, batch.now)
+
+    def _hear(self, lane: Lane, record: Record) -> None:
         self.metrics.read.labels(STAGE, record.topic).inc()
         self.metrics.read_bytes.labels(STAGE, record.topic).inc(len(record.value or b""))
+        lane.listener.arrive(record.arrival)
         try:
             head = read_head(record, self.config.kafka.partitions)
+            if not lane.listener.refuses(head):
+                self._take(lane, head, record)
         except BadRecord:
-            return []
-        track = self.tracks.get(head.track)
-        if track is None:
-            track = self.tracks[head.track] = self._listening(record.partition, head.pace, head.arrival)
-        track.pace, track.last = head.pace, max(track.last, head.arrival)
-        if isinstance(head, Mark):
-            return self._mark(track, head)
-        return self._chunk(track, head, record)
+            return
+        except Exception as exc:
+            self._bury(record, exc)
 
-    def _chunk(self, track: Listening, head: Event, record: Record) -> list[Message]:
-        track.ended = False
-        content_type = (dict(record.headers)["content-type"] or b"").decode()
+    def _take(self, lane: Lane, head: Event | Mark, record: Record) -> None:
+        if isinstance(head, Event):
+            sound = self._decode(record)
+            try:
+                self._say(lane, head.track, head.pace, lane.listener.push(head, sound), record)
+            finally:
+                self._keep(lane, head.track, record)
+            if (until := lane.listener.progress(head.track)) is not None:
+                self.pending.append(write_mark(_spoken(head.track), until, pace=head.pace))
+        elif head.final:
+            self._say(lane, head.track, head.pace, lane.listener.end(head))
+            self._keep(lane, head.track)
+            self.pending.append(write_mark(_spoken(head.track), head.until, final=True, pace=head.pace))
+
+    def _decode(self, record: Record) -> stage.Sound:
+        content_type = header.media_type(header.fields(record.headers), CONTENT_TYPES[Modality.AUDIO])
         try:
-            sound = decode_sound(record.value or b"", content_type, Micros(self.config.infer.max_audio))
+            return decode_sound(record.value or b"", content_type, Micros(self.config.infer.max_audio))
         except BadRecord:
             self.metrics.segments.labels("undecodable").inc()
-            return []
-        segments = track.segmenter.push(sound, start=head.start, end=head.end, offset=head.origin.offset)
-        return [*self._words(head.track, track.pace, segments), *self._progress(head.track, track)]
+            raise
 
-    def _mark(self, track: Listening, mark: Mark) -> list[Message]:
-        if not mark.final:
-            return []
-        said = self._words(mark.track, mark.pace, track.segmenter.flush(offset=mark.origin.offset))
-        track.ended = True
-        return [*said, write_mark(_spoken(mark.track), mark.until, final=True, pace=mark.pace)]
+    def _tick(self, lane: Lane, clock: Clock, now: Micros) -> None:
+        """That a partition was read to its end may be `FRESH_MS` old, and its broker's clock is not ours."""
+        present = now - self.config.align.skew - FRESH_MS * MILLISECOND
+        time = Micros(max(clock.arrival, present)) if clock.caught_up else clock.arrival
+        for track, pace, segment in lane.listener.tick(time):
+            self._say(lane, track, pace, (segment,))
+        for track in list(lane.latest):
+            self._keep(lane, track)
 
-    def _idle(self, partition: int, clock: Clock, now: Micros) -> list[Message]:
-        """A microphone that fell silent in mid-sentence: what it heard is written without waiting for its return."""
-        time = now if clock.caught_up else clock.arrival
-        messages: list[Message] = []
-        for key, track in self.tracks.items():
-            silent = track.partition == partition and track.pace is Pace.LIVE and time - track.last > self.config.align.idle
-            if silent and track.segmenter.holding:
-                messages += self._words(key, track.pace, track.segmenter.pause())
-        return messages
-
-    def _words(self, track: Track, pace: Pace, segments: Iterable[stage.Segment]) -> list[Message]:
-        messages: list[Message] = []
+    def _say(self, lane: Lane, track: Track, pace: Pace, segments: Iterable[stage.Segment], record: Record | None = None) -> None:
+        """Write what was said. `record`: the one at hand. A segment that cannot be recognized is buried with its last chunk."""
         for segment in segments:
-            heard = self.recognizer.transcribe(segment.sound)
-            outcome = stage.verdict(heard, self.config.transcribe)
-            self.metrics.segments.labels(outcome).inc()
-            if outcome == "spoken":
-                words = Words(text=heard.text, confidence=heard.confidence, language=heard.language)
-                spoken = Transcript(
-                    session=track.session, source=track.source, start=segment.start, end=segment.end, words=words, pace=pace
+            try:
+                self._write(track, pace, segment)
+            except Exception as exc:
+                self.metrics.segments.labels("failed").inc()
+                self._bury(record if record and record.offset == segment.offset else lane.latest.get(track), exc)
+
+    def _write(self, track: Track, pace: Pace, segment: stage.Segment) -> None:
+        heard = self.recognizer.transcribe(segment.sound)
+        outcome = stage.verdict(heard, self.config.transcribe)
+        if outcome == "spoken":
+            words = Words(text=heard.text, confidence=heard.confidence, language=heard.language)
+            self.pending.append(
+                write_transcript(
+                    Transcript(session=track.session, source=track.source, start=segment.start, end=segment.end, words=words, pace=pace)
                 )
-                messages.append(write_transcript(spoken))
-        return messages
+            )
+        self.metrics.segments.labels(outcome).inc()
 
-    def _progress(self, key: Track, track: Listening) -> list[Message]:
-        until = track.segmenter.progress
-        return [] if until is None else [write_mark(_spoken(key), until, final=False, pace=track.pace)]
+    def _keep(self, lane: Lane, track: Track, record: Record | None = None) -> None:
+        """The last chunk of a track is kept as long as its sound is held."""
+        if not lane.listener.holding(track):
+            lane.latest.pop(track, None)
+        elif record:
+            lane.latest[track] = record
 
-    def _listening(
-        self, partition: int, pace: Pace, last: Micros, resume: stage.Position | None = None, *, ended: bool = False
-    ) -> Listening:
-        segmenter = stage.Segmenter(self.config.transcribe, self.new_vad(), resume)
-        return Listening(partition=partition, segmenter=segmenter, pace=pace, last=last, ended=ended)
+    def _bury(self, record: Record | None, exc: Exception) -> None:
+        log.error("a record was given up by our own fault", stage=STAGE, offset=record and record.offset, error=repr(exc))
+        if record:
+            self.metrics.dead.labels(STAGE, Reason.UNEXPECTED.value).inc()
+            self.pending.append(write_deadletter(dead_letter(STAGE, record, exc)))
+
+
+def _checkpoint(saved: bytes) -> stage.Checkpoint:
+    try:
+        return msgspec.json.decode(saved, type=stage.Checkpoint)
+    except msgspec.MsgspecError as exc:
+        raise ConfigError(f"{STAGE}'s record in `checkpoints` was written by another version: {exc}") from exc
 
 
 def _spoken(track: Track) -> Track:
@@ -226,5 +216,6 @@ async def run(runtime: Runtime) -> None:
                 producer=producer,
                 metrics=runtime.metrics,
                 ready=runtime.health.tell,
+                at_once=AT_ONCE,
             )
             await source.run_until(runtime.stop)

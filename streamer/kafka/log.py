@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from streamer.errors import Transient
 from streamer.events import Record
 from streamer.kafka.client import Kafka
-from streamer.kafka.poll import Raw, poll
+from streamer.kafka.readable import Raw
 
 POLL_MS = 20
 PATIENCE = 30.0  # seconds without a record before the broker counts as away
@@ -56,7 +56,7 @@ class LogReader:
             return listed  # empty, or all of it expired: there is nothing that a fetch could tell
         self._consumer.assign([tp])
         self._consumer.seek(tp, listed - 1)
-        return await self._until(tp, listed - 1, lambda: self._consumer.highwater(tp))
+        return await self._until(tp, lambda: self._consumer.highwater(tp))
 
     async def read(self, topic: str, offset: int, *, partition: int) -> AsyncIterator[Record]:
         """Records from `offset`, or from the log's start where that is later, to its present end. Raises Transient."""
@@ -69,7 +69,7 @@ class LogReader:
         loop = asyncio.get_running_loop()
         moved = loop.time()
         while at < end:
-            batch, position = await self._some(tp, at)
+            batch, position = await self._some(tp)
             for raw in batch:
                 if raw.offset < end:
                     yield self._kafka.record(raw)
@@ -79,19 +79,19 @@ class LogReader:
                 raise Transient(f"{topic}/{partition} gives nothing at {at} of {end} for {PATIENCE:.0f} s")
         self._consumer.pause(tp)  # else it would go on asking for what comes next
 
-    async def _some(self, tp: TopicPartition, at: int) -> tuple[list[Raw], int]:
+    async def _some(self, tp: TopicPartition) -> tuple[list[Raw], int]:
         """What the next fetch brings, and the position after it."""
         try:
-            batch = (await poll(self._consumer, {tp: at}, timeout_ms=POLL_MS)).get(tp, [])
+            batch = (await self._consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, [])
             return batch, await self._consumer.position(tp)
         except KafkaError as exc:
             raise Transient(f"cannot read {tp}: {exc!r}") from exc
 
-    async def _until(self, tp: TopicPartition, at: int, told: Callable[[], int | None]) -> int:
+    async def _until(self, tp: TopicPartition, told: Callable[[], int | None]) -> int:
         """Fetch until something is told."""
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while (found := told()) is None:
-            await self._some(tp, at)
+            await self._some(tp)
             if asyncio.get_running_loop().time() > deadline:
                 raise Transient(f"{tp} does not answer for {PATIENCE:.0f} s")
         return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
-from streamer.kafka.poll import Raw
+from streamer.kafka.readable import Raw
 
 AT_ONCE = 1_000
 """Records that are handed over together: a whole fetch of small ones would keep the event loop for longer than a heartbeat may wait."""
@@ -31,9 +31,10 @@ def in_arrival_order(raw: Mapping[TopicPartition, Sequence[Raw]], *, first: Mapp
 
 def slices(raw: list[Raw], size: int = AT_ONCE) -> Iterator[tuple[list[Raw], frozenset[TopicPartition]]]:
     """`raw` in parts of at most `size`, each with the partitions of which more follows. An empty list is one empty part."""
+    last = {TopicPartition(record.topic, record.partition): at for at, record in enumerate(raw)}
     for start in range(0, max(1, len(raw)), size):
-        rest = raw[start + size :]
-        yield raw[start : start + size], frozenset(TopicPartition(record.topic, record.partition) for record in rest)
+        end = start + size
+        yield raw[start:end], frozenset(tp for tp, at in last.items() if at >= end)
 
 
 def _stamp(item: tuple[int, Raw]) -> int:

@@ -13,8 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka.consumer import fetcher
+from aiokafka.structs import ConsumerRecord
 
 from streamer.stages.headers import UNREADABLE
+
+Raw = ConsumerRecord[bytes, bytes]
 
 
 class Batch:
@@ -64,9 +67,9 @@ class ReadableRecords(fetcher.PartitionRecords):
     """What a fetch brought of one partition."""
 
     def __init__(self, tp: Any, records: Any, *more: Any) -> None:
-        super().__init__(tp, Batches(records), *more)
+        super().__init__(tp, Batches(records), *more)  # type: ignore[no-untyped-call]
 
 
 def make_readable() -> None:
     """From now on consumers of this process read so. May be called again."""
-    fetcher.PartitionRecords = ReadableRecords
+    fetcher.PartitionRecords = ReadableRecords  # type: ignore[misc]

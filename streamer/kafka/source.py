@@ -30,8 +30,8 @@ from streamer.events import SECOND, Clock, Micros
 from streamer.kafka import checkpoints
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
-from streamer.kafka.merge import in_arrival_order, slices
-from streamer.kafka.poll import Raw, poll
+from streamer.kafka.merge import AT_ONCE, in_arrival_order, slices
+from streamer.kafka.readable import Raw
 from streamer.kafka.restore import Restorer
 from streamer.kafka.stateful import Batch, Deliver, Position, ReadLog, Stateful
 from streamer.kafka.topics import check_topics
@@ -72,12 +72,14 @@ class Source(mode.Service):
         metrics: Metrics,
         ready: Ready,
         deliver: Deliver | None = None,
+        at_once: int = AT_ONCE,
         beacon: Any = None,
     ) -> None:
         super().__init__(beacon=beacon)
         self._kafka, self._owner, self._topics = kafka, owner, tuple(topics)
         self._stateful, self._producer, self._metrics, self._ready = stateful, producer, metrics, ready
         self._deliver: Deliver = deliver or stateful.handle
+        self._at_once = at_once
         self._consumer = kafka.consumer(group=owner, fetch_max_wait_ms=FETCH_WAIT_MS)
         self._reader = LogReader(kafka)
         self._restorer = Restorer(kafka, self._reader, stateful, owner=owner, topics=self._topics, moved=self._step_forward)
@@ -182,7 +184,7 @@ class Source(mode.Service):
         elif (raw := await self._fetch()) is not None and self._open:
             generation = self._generation
             async with self._lock:
-                for part, rest in slices(raw):
+                for part, rest in slices(raw, self._at_once):
                     self._look_at_the_clock()
                     if not self._open or generation != self._generation:
                         return  # what is left of it comes again, to whoever has the partitions then
@@ -194,7 +196,7 @@ class Source(mode.Service):
     async def _fetch(self) -> list[Raw] | None:
         """One `getmany`, merged in arrival order. None when it belongs to nobody. Holds no lock: it may wait for a rebalance."""
         try:
-            raw = await poll(self._consumer, self._next, timeout_ms=POLL_MS)
+            raw = await self._consumer.getmany(timeout_ms=POLL_MS)
         except OffsetOutOfRangeError:
             # retention overtook us: start over from the checkpoint, which reports the gap
             self._open, self._fenced, self._expelled = False, True, False

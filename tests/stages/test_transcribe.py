@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamer.config import TranscribeSettings
 from streamer.events import SECOND, Micros
-from streamer.stages.transcribe import RATE, STEP, Heard, Segment, Segmenter, Sound, verdict
+from streamer.stages.transcribe import RATE, START, STEP, Heard, Segment, Segmenter, Sound, verdict
 
 SETTINGS = TranscribeSettings(longest=3.0)
 T0 = Micros(1_700_000_000 * SECOND)
@@ -58,7 +58,7 @@ def listen(given: list[Chunk], *, restarts: frozenset[int] = frozenset()) -> lis
             worker = Segmenter(SETTINGS, LeakyVad(), position)
             i = next((k for k, c in enumerate(given) if position and c[0] >= position.offset), i) if position else i
         offset, start, end, sound = given[i]
-        segments += worker.push(sound, start=start, end=end, offset=offset)
+        segments += worker.push(sound, start=start, end=end, offset=offset, before=START)
         i += 1
     return segments + list(worker.flush(offset=10_000))
 
@@ -85,7 +85,7 @@ def test_restarted_anywhere_it_gives_the_same_segments(
 def test_progress_never_passes_a_segment_that_is_still_to_come(plan: list[tuple[bool, int]]) -> None:
     worker, promised = Segmenter(SETTINGS, LeakyVad()), Micros(0)
     for offset, start, end, sound in chunks(talk(plan)):
-        for segment in worker.push(sound, start=start, end=end, offset=offset):
+        for segment in worker.push(sound, start=start, end=end, offset=offset, before=START):
             assert segment.start >= promised
         assert worker.progress is not None
         promised = max(promised, worker.progress)
@@ -107,7 +107,7 @@ def test_silence_gives_nothing_and_the_checkpoint_moves() -> None:
     worker = Segmenter(SETTINGS, LeakyVad())
     given_chunks = chunks(talk([(False, 900)]))
     for offset, start, end, sound in given_chunks:
-        assert not list(worker.push(sound, start=start, end=end, offset=offset))
+        assert not list(worker.push(sound, start=start, end=end, offset=offset, before=START))
     assert worker.position is not None
     assert worker.position.offset >= given_chunks[-4][0]
 
@@ -136,3 +136,24 @@ def heard(**changes: object) -> Heard:
 )
 def test_words_that_whisper_made_up_are_not_believed(given_words: Heard, expected: str) -> None:
     assert verdict(given_words, TranscribeSettings()) == expected
+
+
+class FragileVad(LeakyVad):
+    """Cannot bear a step of equal samples, unless they are zero."""
+
+    def probability(self, step: Sound) -> float:
+        if step[0] and (step == step[0]).all():
+            raise ZeroDivisionError
+        return super().probability(step)
+
+
+def test_a_detector_that_fails_costs_what_is_held_and_the_next_sound_is_heard() -> None:
+    worker, segments = Segmenter(SETTINGS, FragileVad()), []
+    for index, (offset, start, end, sound) in enumerate(chunks(talk([(True, 50), (False, 15), (True, 20), (False, 40)]))):
+        if index == 1:
+            with pytest.raises(ZeroDivisionError):
+                segments += worker.push(np.full_like(sound, 0.25), start=start, end=end, offset=offset, before=START)
+            assert (worker.holding, worker.next) == (False, offset + 1)
+        else:
+            segments += worker.push(sound, start=start, end=end, offset=offset, before=START)
+    assert [abs(s.start - T0 - 65 * 32_000) < 300_000 for s in segments] == [True]
