@@ -26,7 +26,8 @@ from models.features import Array, Said
 PROTOTYPES = Path(__file__).with_name("prototypes.toml")
 NEUTRAL = "neutral"
 MOST_TOKENS = 128
-LONGEST = 120  # characters of one piece: far less than MOST_TOKENS, and little enough that a few words of it tell
+RUN_ON = 120  # characters; a longer sentence is measured in pieces, for what counts in it is drowned by the rest
+LONGEST = 60  # characters of such a piece
 STRIDE = LONGEST // 2
 MOST_PIECES = 2 * 4_000 // STRIDE + 2  # of one text: enough for the longest transcript, however it is cut
 AT_ONCE = 32  # texts in one forward, of about the same length
@@ -112,6 +113,9 @@ def pieces_of(text: str) -> list[str]:
 
 def _overlapping(sentence: str) -> Iterator[str]:
     """The sentence itself, or stretches of at most LONGEST that begin every STRIDE, at words where there are any."""
+    if len(sentence) <= RUN_ON:
+        yield sentence
+        return
     at = 0
     while len(sentence) - at > LONGEST:
         cut = sentence.rfind(" ", at + STRIDE, at + LONGEST)

@@ -212,7 +212,15 @@ class Worker:
             return write_silence("scores", step.entry.what), None
         if judgement is None:
             return None
-        score = scores(step.window, step.features, judgement, model=self._engine.version, calibrated=self._engine.calibrated)
+        engine = self._engine
+        score = scores(
+            step.window,
+            step.features,
+            judgement,
+            model=engine.version,
+            calibrated=engine.calibrated,
+            may_alert=engine.may_alert,
+        )
         message = write_scores(score)
         if (size := len(message.value or b"")) > TOPIC["scores"].limit:
             raise BadRecord(Reason.TOO_LARGE, f"value: its score has {size} bytes and exceeds {TOPIC['scores'].limit}")

@@ -47,7 +47,7 @@ class EngineThread:
 
     def __init__(self, pool: ThreadPoolExecutor, engine: Engine) -> None:
         self._pool, self._engine = pool, engine
-        self.version, self.calibrated = engine.version, engine.calibrated
+        self.version, self.calibrated, self.may_alert = engine.version, engine.calibrated, engine.may_alert
         self._calls: dict[Modality, Callable[[Sequence[object]], list[Features]]] = {
             Modality.FRAMES: engine.encode_frames,  # type: ignore[dict-item]
             Modality.AUDIO: engine.encode_audio,  # type: ignore[dict-item]
@@ -90,10 +90,19 @@ class EngineThread:
 class Encoder:
     """Takes events and puts what came of each into its lane's cache. `changed` is set whenever one is there."""
 
-    def __init__(self, engine: EngineThread, settings: InferSettings, metrics: Metrics, bury: Bury, changed: asyncio.Event) -> None:
+    def __init__(
+        self,
+        engine: EngineThread,
+        settings: InferSettings,
+        metrics: Metrics,
+        bury: Bury,
+        changed: asyncio.Event,
+        *,
+        decoded_bytes: int = DECODED_BYTES,
+    ) -> None:
         self._engine, self._settings, self._metrics, self._bury, self._changed = engine, settings, metrics, bury, changed
         self._threads = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self.slots = Slots(count=DECODED * settings.batch, size=DECODED_BYTES)
+        self.slots = Slots(count=DECODED * settings.batch, size=decoded_bytes)
         self._batcher = Batcher[Modality, tuple[object, asyncio.Future[Features]]](size=settings.batch, wait=Micros(settings.batch_wait))
         self._added = asyncio.Event()
         self._jobs = set[asyncio.Task[None]]()

@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 from streamer.errors import Transient
 from streamer.events import Origin, Record
 from streamer.kafka.client import Kafka
-from streamer.kafka.poll import Raw, poll
+from streamer.kafka.readable import Raw
 
 POLL_MS = 100
 PATIENCE = 30.0  # seconds without a record before the broker counts as away
@@ -77,7 +77,7 @@ class Fetcher:
     async def _some(self, pending: dict[TopicPartition, deque[int]]) -> list[tuple[TopicPartition, int, Raw | None]]:
         """Take out what the next fetch settles."""
         try:
-            batches = await poll(self._consumer, {tp: offsets[0] for tp, offsets in pending.items()}, timeout_ms=POLL_MS)
+            batches = await self._consumer.getmany(*pending, timeout_ms=POLL_MS)
         except OffsetOutOfRangeError as exc:
             gone = [*await self._expired(pending), *_refused(pending, exc)]
             for tp, offsets in pending.items():
@@ -117,8 +117,9 @@ def _place(origin: Origin) -> tuple[str, int, int]:
 def _refused(pending: dict[TopicPartition, deque[int]], exc: OffsetOutOfRangeError) -> Iterator[tuple[TopicPartition, int]]:
     """Take out what is refused though the log's start lies before it: it lies behind the end, and so does all after it."""
     for tp, offset in exc.args[0].items():
-        while pending.get(tp) and offset <= pending[tp][0]:
-            yield tp, pending[tp].popleft()
+        if (offsets := pending.get(tp)) and offsets[0] == offset:
+            yield from ((tp, beyond) for beyond in offsets)
+            offsets.clear()
 
 
 def _take(offsets: deque[int], batch: Iterable[Raw]) -> Iterator[tuple[int, Raw | None]]:

@@ -29,7 +29,7 @@ from streamer.events import Event, Mark, Modality, Record, Window
 from streamer.health import Health
 from streamer.kafka.client import Kafka
 from streamer.kafka.log import LogReader
-from streamer.kafka.poll import Raw, poll
+from streamer.kafka.readable import Raw
 from streamer.metrics import Metrics
 from streamer.stages.accept import accept_window
 from streamer.stages.envelope import read_head
@@ -138,7 +138,7 @@ class Intake:
     async def _step(self) -> None:
         generation = self.generation
         try:
-            batches = await poll(self._consumer, self._next, timeout_ms=POLL_MS)
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS)
         except NoOffsetForPartitionError:
             return  # asked before it was sought: it has a position now
         except OffsetOutOfRangeError as exc:

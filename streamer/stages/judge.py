@@ -14,7 +14,7 @@ def fuse_input(window: Window, held: Sequence[object]) -> FuseInput:
     return FuseInput(window=window, features=tuple(None if isinstance(value, Unusable) else value for value in held))
 
 
-def scores(window: Window, held: Sequence[object], judgement: Judgement, *, model: str, calibrated: bool) -> Scores:
+def scores(window: Window, held: Sequence[object], judgement: Judgement, *, model: str, calibrated: bool, may_alert: bool) -> Scores:
     """What is said of this revision. Completeness is the aligner's; what could not be used of it is in `absent`."""
     events = tuple(zip(window.manifest, held, strict=True))
     return Scores(
@@ -31,6 +31,7 @@ def scores(window: Window, held: Sequence[object], judgement: Judgement, *, mode
         sources=tuple(ref.origin for ref, value in events if not isinstance(value, Unusable)),
         model=model,
         calibrated=calibrated,
+        may_alert=may_alert,
         trigger=window.trigger,
         pace=window.pace,
     )

@@ -30,7 +30,7 @@ MAX_SEGMENTS = 1_000  # before the frame header of a JPEG
 _FULL_SCALE = 32_768
 _UNKNOWN = (1 << 63) - 1  # libsndfile's number of samples where the header has none
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
+_CHUNK = 12  # bytes of a PNG's chunk beside its data: length, kind, checksum
 _SIZED = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
 _BARE = frozenset(range(0xD0, 0xD9)) | {0x00, 0x01}  # markers without a length, and no marker at all
 _MARKER = re.compile(rb"\xff[^\xff]")
@@ -134,10 +134,19 @@ def _scans(value: bytes) -> int:
 def _is_complete(value: bytes) -> bool:
     """The decoder paints what is missing of a cut JPEG grey and says nothing: only its end marker tells."""
     if value.startswith(_PNG):
-        return _PNG_END in value
+        return _is_whole_png(value)
     if _scans(value) > MAX_SCANS:
         raise BadRecord(Reason.BAD_PAYLOAD, f"value: a JPEG of more than {MAX_SCANS} scans")
     return value.rfind(b"\xff\xd9") > value.rfind(b"\xff\xda") >= 0
+
+
+def _is_whole_png(value: bytes) -> bool:
+    """Walk the chunks to the last: OpenCV allocates what a chunk claims before it looks whether that is there."""
+    at, kind = len(_PNG), b""
+    while at < len(value) and kind != b"IEND":
+        kind = value[at + 4 : at + 8]
+        at += _CHUNK + int.from_bytes(value[at : at + 4])
+    return kind == b"IEND" and at <= len(value)
 
 
 def _blocks(source: soundfile.SoundFile, longest: Micros) -> Iterator[NDArray[np.float32]]:

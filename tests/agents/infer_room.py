@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +30,7 @@ from tests.builders import SESSION, SOURCE, a_chunk, a_frame, a_window, at, some
 from tests.integration.pipeline import until
 
 TINY = InferSettings(profile="tiny")
+PATIENCE = 60.0  # seconds
 
 
 def picture(number: int) -> bytes:
@@ -104,16 +107,25 @@ class Scene:
 
 
 class CountingEngine:
-    """The tiny engine, counting what goes through it. Raises for a picture whose first pixel is `poison`."""
+    """The tiny engine, counting what goes through it. Raises for a picture whose first pixel is `poison`, and for "poison".
 
-    def __init__(self, poison: int | None = None) -> None:
+    It works while its `gate` is open, and takes `pause` seconds for each fusion.
+    """
+
+    def __init__(self, poison: int | None = None, *, pause: float = 0) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.seen = list[int]()
+        self._pause = pause
         self._engine: Engine = open_engine(TINY, None)
         self._poison = poison
         self.version, self.calibrated, self.may_alert = self._engine.version, False, False
         self.batches = Counter[str]()
 
     def encode_frames(self, images: Sequence[Rgb]) -> list[Features]:
+        self.gate.wait(PATIENCE)
         self.batches["frames"] += 1
+        self.seen += [int(image[0, 0, 0]) for image in images]
         if any(abs(int(image[0, 0, 0]) - self._poison) < 3 for image in images if self._poison is not None):
             raise ZeroDivisionError("a bug in an encoder")
         return self._engine.encode_frames(images)
@@ -122,10 +134,13 @@ class CountingEngine:
         return self._engine.encode_audio(sounds)
 
     def encode_words(self, texts: Sequence[str]) -> list[Features]:
+        if "poison" in texts:
+            raise ZeroDivisionError("a bug in an encoder")
         return self._engine.encode_words(texts)
 
     def fuse(self, windows: Sequence[FuseInput]) -> list[Judgement]:
         self.batches["fuse"] += 1
+        time.sleep(self._pause)
         return self._engine.fuse(windows)
 
 
@@ -139,6 +154,9 @@ class Running:
 
     def count(self, name: str, **labels: str) -> float:
         return self.runtime.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def read(self, topic: str) -> float:
+        return self.count("streamer_records_read_total", stage="infer", topic=topic)
 
     def encoded(self, modality: Modality) -> float:
         return self.count("streamer_encoded_events_total", modality=modality.value)
@@ -172,15 +190,19 @@ class Running:
 
 
 @asynccontextmanager
-async def running(broker: KafkaSettings, *, poison: int | None = None, settings: InferSettings = TINY) -> AsyncIterator[Running]:
+async def running(
+    broker: KafkaSettings, *, poison: int | None = None, settings: InferSettings = TINY, engine: CountingEngine | None = None
+) -> AsyncIterator[Running]:
     """An infer with the tiny engine, ready."""
+    engine = engine or CountingEngine(poison)
     runtime = Runtime(config=Config(kafka=broker, infer=settings), metrics=Metrics("infer"), health=Health(), stop=asyncio.Event())
-    task = asyncio.create_task(infer.serve(runtime, lambda: CountingEngine(poison)))
+    task = asyncio.create_task(infer.serve(runtime, lambda: engine))
     room = Running(runtime=runtime, kafka=Kafka(broker), task=task)
     try:
         await room.until(lambda: runtime.health.why is None, "infer ready")
         yield room
     finally:
+        engine.gate.set()
         await room.stop()
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from streamer.config import KafkaSettings
-from streamer.events import Message, Modality, Scores
+from streamer.events import Evidence, Message, Micros, Modality, Scores, SoundEvidence
 from streamer.kafka.client import Kafka, Producer
 from streamer.stages.envelope import write_frame
+from streamer.stages.fuse import FuseInput, Judgement
 from streamer.stages.media import encode_flac
-from tests.agents.infer_room import Scene, dead_letters, hiss, picture, running
-from tests.builders import SESSION, a_frame
+from streamer.stages.times import LATEST
+from streamer.stages.wire import write_window
+from streamer.topology import TOPIC
+from tests.agents.infer_room import CountingEngine, Scene, dead_letters, hiss, picture, running
+from tests.builders import PARTITIONS, SESSION, a_frame, a_window, at
 from tests.stages.test_media import png_of
 
 HUGE = 30_720  # pixels each way: 943 megapixels in 115 KB
@@ -97,6 +104,106 @@ async def test_bad_headers_are_left_to_align(tansu: KafkaSettings) -> None:
         await infer.scored(1)
         assert infer.encoded(Modality.FRAMES) == 4
     assert not await dead_letters(Kafka(tansu))
+
+
+async def test_windows_that_cannot_be_fetched_or_scored_cost_nothing_but_themselves(tansu: KafkaSettings) -> None:
+    async with Producer(Kafka(tansu)) as producer, running(tansu) as infer:
+        scene = Scene(producer)
+        await scene.seconds(0, 3)
+        home = (ref := scene.refs[Modality.FRAMES, 0]).origin.partition
+        for change in ({"topic": "scores"}, {"topic": "nosuch"}, {"topic": "audio"}, {"partition": 99}, {"partition": -1}, {"offset": -5}):
+            await scene.window(0, more=[replace(ref, origin=replace(ref.origin, **change))])  # type: ignore[arg-type]
+        await scene.window(0, end=LATEST)
+        await scene.window(0, revision=-1)
+        await producer.send([replace(write_window(a_window()), partition=(home + 1) % PARTITIONS)])
+        await scene.window(0)
+        await infer.scored(1)
+        await infer.until(lambda: infer.count("streamer_lag_records", stage="infer", topic="windows") == 0, "all windows done")
+    letters = await dead_letters(Kafka(tansu))
+    assert [one.origin.topic for one in letters] == ["windows"] * 9
+    assert sorted(one.reason for one in letters) == ["bad_payload"] * 8 + ["wrong_partition"]
+
+
+async def test_what_never_was_in_the_log_is_absent(broker: KafkaSettings) -> None:
+    async with Producer(Kafka(broker)) as producer:
+        scene = Scene(producer)
+        await scene.seconds(0, 4)
+        ref = scene.refs[Modality.FRAMES, 0]
+        beyond = [replace(ref, id=f"t{offset}", origin=replace(ref.origin, offset=offset)) for offset in (8, 60, 10**12)]
+        async with running(broker) as infer:
+            await scene.window(0, more=beyond)
+            await scene.window(1)
+            first, second = await infer.scored(2)
+        async with running(broker) as infer:  # what it named does not say where to read on
+            await scene.seconds(4, 6)
+            await infer.until(lambda: infer.read("frames") == 4, "the new frames read ahead")
+            await scene.window(4)
+            await infer.until(lambda: infer.written == 1, "the next score")
+            assert infer.refetched(Modality.FRAMES) == 0
+    assert isinstance(first, Scores)
+    assert isinstance(second, Scores)
+    assert [(one.ref, one.reason) for one in first.absent] == [(one, "expired") for one in beyond]
+    assert len(first.sources) == 6
+    assert len(second.sources) == 6
+    assert not second.absent
+
+
+class NoScore(CountingEngine):
+    """Its judgement of one window cannot be written."""
+
+    def fuse(self, windows: Sequence[FuseInput]) -> list[Judgement]:
+        never = SoundEvidence(label="siren", probability=1.0, start=LATEST, end=Micros(LATEST + 10**9))
+        return [
+            replace(one, evidence=Evidence(sounds=(never,))) if each.window.start == at(0) else one
+            for each, one in zip(windows, super().fuse(windows), strict=True)
+        ]
+
+
+async def test_a_score_that_cannot_be_written_buries_its_window(tansu: KafkaSettings) -> None:
+    async with Producer(Kafka(tansu)) as producer, running(tansu, engine=NoScore()) as infer:
+        scene = Scene(producer)
+        await scene.seconds(0, 3)
+        await scene.window(0)
+        good = await scene.window(1)
+        (score,) = await infer.scored(1)
+        await infer.until(lambda: infer.count("streamer_lag_records", stage="infer", topic="windows") == 0, "both windows done")
+    assert isinstance(score, Scores)
+    assert score.window == good.id
+    assert [(one.origin.topic, one.origin.offset, one.reason) for one in await dead_letters(Kafka(tansu))] == [("windows", 0, "unexpected")]
+
+
+async def test_a_score_larger_than_its_topic_takes_buries_its_window(tansu: KafkaSettings) -> None:
+    async with Producer(Kafka(tansu)) as producer, running(tansu) as infer:
+        scene = Scene(producer)
+        ref = await scene.frame(0, b"\xff\xd8 no picture")
+        many = [replace(ref, source="c" * 64, id=f"{number:064}") for number in range(11_500)]  # quoted whole where absent
+        window = replace(a_window(0), manifest=tuple(many))
+        message = write_window(window)
+        assert len(message.value or b"") < TOPIC["windows"].limit
+        await producer.send([message])
+        await scene.frame(1)
+        await scene.window(1)
+        (score,) = await infer.scored(1)
+    assert isinstance(score, Scores)
+    assert score.start == at(1)
+    assert [(one.origin.topic, one.reason) for one in await dead_letters(Kafka(tansu))] == [
+        ("frames", "bad_payload"),
+        ("windows", "too_large"),
+    ]
+
+
+async def test_a_bug_in_the_word_encoder_is_logged_and_costs_its_words(tansu: KafkaSettings) -> None:
+    with capture_logs() as logs:
+        async with Producer(Kafka(tansu)) as producer, running(tansu) as infer:
+            scene = Scene(producer)
+            await scene.seconds(0, 2)
+            quoted = scene.words(0.5, "poison")
+            await scene.window(0, more=[quoted])
+            (score,) = await infer.scored(1)
+    assert isinstance(score, Scores)
+    assert [(one.ref, one.reason) for one in score.absent] == [(quoted, "unexpected")]
+    (line,) = [line for line in logs if "a bug in an encoder" in str(line)]
+    assert line["log_level"] == "warning"
 
 
 async def test_a_window_that_cannot_be_read_is_buried_and_the_next_is_scored(tansu: KafkaSettings) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import weights
-from models.words import FLOOR, MARGIN, SentenceEncoder, WordJudge, chance, pieces_of
+from models.words import FLOOR, MARGIN, MOST_PIECES, RUN_ON, SentenceEncoder, WordJudge, chance, pieces_of
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +79,43 @@ def test_one_sentence_of_a_long_transcript_is_enough(judge: WordJudge) -> None:
     assert judge([long])[0].chances["call_for_help"] > 0.8
 
 
+SMALL_TALK = "so yesterday we went to the market and bought some apples and pears and then we walked along the river "
+THREAT = "I have a gun and I will shoot you"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The weather is nice today. " * 140 + THREAT + ".", SMALL_TALK * 37 + THREAT, SMALL_TALK * 18 + THREAT + " " + SMALL_TALK * 18],
+    ids=["after 140 sentences", "at the end of a run-on", "in the middle of a run-on"],
+)
+def test_a_threat_counts_wherever_it_stands_in_the_longest_transcript(judge: WordJudge, text: str) -> None:
+    assert 3_500 < len(text) <= 4_000
+    assert judge([text])[0].chances["spoken_threat"] > 0.8
+
+
+@pytest.mark.parametrize("text", [" ".join(NEUTRAL) * 8, SMALL_TALK * 37, " ".join(NEUTRAL * 8).lower().replace(".", "").replace(",", "")])
+def test_much_small_talk_scores_low(judge: WordJudge, text: str) -> None:
+    assert max(judge([text])[0].chances.values()) < 0.5
+
+
 def test_pieces_are_the_whole_and_its_sentences() -> None:
     assert pieces_of("One. Two!") == ["One. Two!", "One.", "Two!"]
     assert pieces_of("only one.") == ["only one."]
-    assert len(pieces_of("a. " * 1_000)) == 9
+
+
+def sentences(shape: list[tuple[int, str]]) -> str:
+    """Words of these lengths, each followed by its own ending; no letter comes twice."""
+    letters = map(chr, range(0x3400, 0x9000))
+    return "".join("".join(islice(letters, length)) + ending for length, ending in shape * (4_000 // len(shape) + 1))[:4_000]
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.sampled_from([" ", ". "])), min_size=1, max_size=40))
+def test_every_letter_of_the_longest_transcript_is_in_a_piece(shape: list[tuple[int, str]]) -> None:
+    text = sentences(shape)
+    pieces = pieces_of(text)
+    assert len(pieces) <= 1 + MOST_PIECES
+    assert all(len(piece) <= RUN_ON for piece in pieces[1:])
+    assert set("".join(pieces[1:])) - {" "} == set(text) - {" "}
 
 
 def test_even_odds_lie_a_margin_above_neutral() -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from streamer.errors import Reason
-from streamer.events import EventRef, Micros, Modality, Origin
+from streamer.events import EventRef, Micros, Modality, Origin, SessionId
 from streamer.stages.cache import ENTRY_BYTES, UNNAMED, FeatureCache, Unusable, footprint
-from tests.builders import SESSION, a_ref, an_origin, at, seconds
+from tests.builders import SESSION, a_ref, an_origin, at
 
 BOUND = 20 * ENTRY_BYTES
 FEATURE = np.zeros(ENTRY_BYTES, np.uint8)  # with its entry two of twenty places
@@ -143,24 +143,46 @@ def test_pinned_features_are_not_evicted() -> None:
     assert cache.get(ref(3).origin) is FEATURE
     assert not cache.known(ref(1).origin)
     cache.release([ref(0), ref(3)])
-    while admit(cache, 18):
-        cache.put(ref(18).origin, FEATURE)
-        break
+    assert admit(cache, 18)
+    cache.put(ref(18).origin, FEATURE)
+    assert admit(cache, 19)
     assert not cache.known(ref(0).origin)
 
 
-def test_unnamed_features_go_after_a_minute_of_arrival_and_named_ones_stay() -> None:
+def test_what_no_waiting_window_names_goes_after_a_minute_of_arrival_oldest_first() -> None:
     cache = filled(10)
     cache.name([ref(4)])
-    cache.release([ref(4)])
     cache.passed(Micros(ref(9).arrival + UNNAMED))
-    assert not cache.known(ref(99).origin)
     assert admit(cache, 10, size=5 * ENTRY_BYTES)
-    assert cache.known(ref(4).origin)
-    assert not cache.known(ref(0).origin)
-    cache.passed(Micros(ref(9).arrival + UNNAMED + seconds(1)))
-    assert admit(cache, 11, size=8 * ENTRY_BYTES)
-    assert cache.known(ref(4).origin)
+    assert [number for number in range(10) if not cache.known(ref(number).origin)] == [0, 1, 2, 3]
+    assert not admit(cache, 11, size=16 * ENTRY_BYTES)
+    assert [number for number in range(10) if cache.known(ref(number).origin)] == [4, 9]
+
+
+def test_what_a_window_named_goes_though_its_session_has_no_later_window() -> None:
+    cache = filled(10, newest=0)
+    cache.name([ref(number) for number in range(10)])
+    cache.release([ref(number) for number in range(10)])
+    assert not cache.roomy()
+    cache.passed(Micros(ref(9).arrival + UNNAMED + 1))
+    assert cache.roomy()
+
+
+def test_what_was_fetched_goes_a_minute_later_whatever_its_window_says_of_its_arrival() -> None:
+    cache = FeatureCache(BOUND)
+    cache.passed(at(0))
+    cache.reserve(replace(ref(0), arrival=at(10**9)), SESSION)
+    cache.put(ref(0).origin, np.zeros(18 * ENTRY_BYTES, np.uint8))
+    cache.passed(Micros(at(0) + UNNAMED + 1))
+    assert admit(cache, 1, size=5 * ENTRY_BYTES)
+
+
+def test_sessions_without_a_window_for_a_minute_of_arrival_are_forgotten() -> None:
+    cache = FeatureCache(BOUND)
+    for number in range(500):
+        cache.passed(at(number))
+        cache.newest(SessionId(f"s{number}"), at(number))
+    assert set(cache._newest) == {f"s{number}" for number in range(439, 500)}
 
 
 def test_the_reserve_serves_the_next_window_when_all_else_is_needed() -> None:

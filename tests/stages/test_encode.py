@@ -53,6 +53,13 @@ def test_the_batch_that_has_waited_longest_comes_first() -> None:
     assert batcher.take(Micros(30)) is None
 
 
+def test_the_order_in_which_keys_were_first_seen_does_not_matter() -> None:
+    batcher = Batcher[str, int](size=2, wait=WAIT)
+    for key, now in (("first", 0), ("first", 0), ("second", 5), ("first", 6), ("first", 6)):
+        batcher.add(key, now, now=Micros(now))
+    assert [batcher.take(Micros(30)).key for _ in range(3)] == ["first", "second", "first"]  # type: ignore[union-attr]
+
+
 def test_nothing_is_due_before_its_time() -> None:
     batcher = Batcher[str, int](size=2, wait=WAIT)
     assert batcher.next_due() is None

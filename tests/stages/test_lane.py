@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from streamer.events import Event, EventRef, Modality, Silence, Window
 from streamer.stages.cache import ENTRY_BYTES
-from streamer.stages.lane import Admission, Lane
-from tests.builders import T0, a_ref, a_silence, a_window, an_event, an_origin
+from streamer.stages.lane import MOST_WAITING, Admission, Lane
+from tests.builders import T0, a_ref, a_silence, a_window, an_event, an_origin, at
 
 PARTITION = an_origin().partition
 
@@ -126,6 +126,87 @@ def test_an_event_too_large_to_be_read_ahead_is_left_to_its_window() -> None:
     assert [one.origin.offset for one in lane.missing()] == [0, 1]
 
 
+def a_full_lane(places: int = 8) -> Lane:
+    """Its cache holds the features of the events 0, 1, ..., each needed still; not one more goes in."""
+    lane = a_lane(bound=places * ENTRY_BYTES)
+    number = 0
+    while lane.event(frame(number)) is Admission.ENCODE:
+        lane.cache.put(ref(number).origin, "features")
+        number += 1
+    assert number > 2
+    return lane
+
+
+def test_what_a_window_named_may_go_once_it_is_done() -> None:
+    lane = a_full_lane()
+    lane.window(7, T0, window(0, more=tuple(ref(number) for number in range(2, len(lane.cache)))))
+    lane.window(8, at(120), None)
+    assert not lane.cache.roomy()
+    lane.done(lane.ready(1))
+    assert lane.cache.roomy()
+    assert not lane.cache.known(ref(0).origin)
+
+
+def test_a_revision_does_not_say_what_is_not_needed_any_more() -> None:
+    lane = a_full_lane()
+    lane.window(7, T0, window(90, revision=1))
+    assert not lane.cache.roomy()
+    lane.window(8, T0, window(90))
+    assert lane.cache.roomy()
+
+
+def test_the_end_of_a_session_empties_its_cache_and_an_idle_one_does_not() -> None:
+    lane = a_lane()
+    encode(lane, 0, 1)
+    lane.window(7, T0, a_silence(3, Silence.IDLE))
+    lane.done(lane.ready(9))
+    assert len(lane.cache) == 2
+    lane.window(8, T0, a_silence(3, Silence.END))
+    lane.done(lane.ready(9))
+    assert len(lane.cache) == 0
+
+
+def test_an_event_moves_the_arrival_clock() -> None:
+    lane = a_full_lane()
+    assert lane.event(frame(40)) is Admission.FULL
+    assert lane.event(frame(120)) is Admission.ENCODE
+
+
+def test_a_window_moves_the_arrival_clock() -> None:
+    lane = a_full_lane()
+    lane.window(7, at(120), None)
+    assert lane.cache.roomy()
+
+
+def test_headers_take_up_room_too() -> None:
+    lane = a_lane(bound=100 * ENTRY_BYTES)
+    assert lane.event(frame(0), headers=60 * ENTRY_BYTES) is Admission.LATER
+    assert lane.event(frame(1), headers=40 * ENTRY_BYTES) is Admission.ENCODE
+    assert lane.event(frame(2), headers=40 * ENTRY_BYTES) is Admission.ENCODE
+    assert lane.event(frame(3), headers=40 * ENTRY_BYTES) is Admission.FULL
+
+
+def test_a_lane_holds_a_thousand_windows_and_goes_on_when_half_of_them_are_done() -> None:
+    lane = a_lane()
+    for offset in range(MOST_WAITING):
+        assert not lane.crowded()
+        lane.window(offset, at(offset), None)
+    assert lane.crowded()
+    lane.done(lane.ready(MOST_WAITING // 2 - 1))
+    assert lane.crowded()
+    lane.done(lane.ready(1))
+    assert not lane.crowded()
+
+
+def test_media_newer_than_windows_that_may_not_be_read_are_early() -> None:
+    lane = a_lane()
+    assert not lane.early(at(9_999))
+    for offset in range(MOST_WAITING):
+        lane.window(offset, at(offset), None)
+    assert lane.early(at(MOST_WAITING))
+    assert not lane.early(at(MOST_WAITING - 1))
+
+
 @given(st.lists(st.sampled_from(["read", "window", "finish", "work"]), max_size=80), st.integers(3, 40))
 def test_every_window_is_done_in_order_whatever_comes_first(steps: list[str], places: int) -> None:
     """However small the cache and however far the windows run ahead, nothing waits for ever."""
@@ -154,3 +235,5 @@ def test_every_window_is_done_in_order_whatever_comes_first(steps: list[str], pl
             work()
     assert done == list(range(written))
     assert lane.next_offset == written
+    assert not lane._latest
+    assert not lane.cache._pins

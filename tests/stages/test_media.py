@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from streamer.errors import BadRecord, Reason
 from streamer.events import SECOND, Micros
 from streamer.stages.fuse import Rgb, Sound
-from streamer.stages.media import MAX_SCANS, decode_image, decode_sound, encode_flac, encode_jpeg, image_size
+from streamer.stages.media import FULL_SCANS, MAX_SCANS, _blocks, decode_image, decode_sound, encode_flac, encode_jpeg, image_size
 
 # isort: split
 import cv2
@@ -149,11 +150,32 @@ def test_a_jpeg_over_the_settings_limit_is_refused_with_both_numbers() -> None:
     assert decode_image(JPEG, 30_000).shape == (150, 200, 3)
 
 
-def test_opencvs_own_limit_is_set_before_it_is_loaded() -> None:
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG of 200 x 150 pixels whose last scan is repeated."""
+    value = bytes(cv2.imencode(".jpg", noise(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1])
+    last = value[value.rfind(b"\xff\xda") : -2]
+    return value[:-2] + last * (count - value.count(b"\xff\xda")) + value[-2:]
+
+
+def test_the_larger_a_picture_the_fewer_scans_it_may_have() -> None:
+    assert decode_image(with_scans(FULL_SCANS), 30_000).shape == (150, 200, 3)
+    assert decode_image(with_scans(MAX_SCANS), 3_000_000).shape == (150, 200, 3)
+    error = refused(decode_image, with_scans(FULL_SCANS + 1), 30_000)
+    assert (error.reason, error.detail) == (Reason.TOO_MANY_PIXELS, "value: 13 scans of 200 x 150 pixels exceed 12 of 30000")
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"\xff\x00", b"\xff\xd0", b"\xff\xfe\x00\x02"], ids=range(4))
+def test_a_size_is_looked_for_in_milliseconds(junk: bytes) -> None:
+    assert refused(image_size, b"\xff\xd8" + junk * (8_000_000 // len(junk))).reason == Reason.BAD_PAYLOAD
+
+
+@pytest.mark.parametrize("first", ["streamer", "streamer.stages.media", "streamer.engine"])
+def test_opencvs_own_limit_is_set_before_it_is_loaded(first: str) -> None:
     """A picture over that limit but under OpenCV's default one: good, and decoded were it not for the limit."""
-    code = "import streamer.stages.media, sys, cv2, numpy as np; cv2.imdecode(np.frombuffer(sys.stdin.buffer.read(), np.uint8), 1)"
+    code = f"import {first}, sys, cv2, numpy as np; cv2.imdecode(np.frombuffer(sys.stdin.buffer.read(), np.uint8), 1)"
     value = png_of(12_000, 12_000, zlib.compress(bytes(1_501 * 12_000), 1))
-    done = subprocess.run([sys.executable, "-c", code], input=value, capture_output=True, check=False)
+    env = {name: value for name, value in os.environ.items() if name != "OPENCV_IO_MAX_IMAGE_PIXELS"}  # this process has set it
+    done = subprocess.run([sys.executable, "-c", code], input=value, capture_output=True, check=False, env=env)
     assert done.returncode == 1
     assert b"CV_IO_MAX_IMAGE_PIXELS" in done.stderr
 
@@ -258,6 +280,27 @@ def test_hours_of_silence_in_a_small_flac_are_refused_before_they_are_decoded() 
     assert refused(decode_sound, bomb, "audio/flac", MINUTE).reason == Reason.TOO_LONG
 
 
+class Endless:
+    """Stands for a file whose header says less than its decoder gives."""
+
+    samplerate, channels, frames = 16_000, 1, 100
+
+    def __init__(self) -> None:
+        self.read_in_all = 0
+
+    def read(self, count: int, **_: object) -> NDArray[np.float32]:
+        self.read_in_all += count
+        return np.zeros((count, 1), np.float32)
+
+
+def test_sound_that_does_not_end_is_left_off_at_the_longest_allowed() -> None:
+    source = Endless()
+    with pytest.raises(BadRecord) as caught:
+        list(_blocks(source, Micros(10 * SECOND)))  # type: ignore[arg-type]
+    assert caught.value.reason == Reason.TOO_LONG
+    assert source.read_in_all == 160_001
+
+
 def test_a_wav_from_a_pipe_does_not_know_its_length_and_is_read() -> None:
     piped = WAV[:4] + b"\xff\xff\xff\xff" + WAV[8:40] + b"\xff\xff\xff\xff" + WAV[44:]
     assert len(decode_sound(piped, "audio/wav", MINUTE)) == 16_000
@@ -272,3 +315,18 @@ def test_damaged_sound_gives_sound_or_a_bad_record(value: bytes, place: int, jun
         assert exc.reason in (Reason.BAD_PAYLOAD, Reason.TOO_LONG, Reason.EMPTY)
     else:
         assert np.abs(sound).max() <= 1
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"tEXt", b"IEND"])
+def test_a_png_chunk_that_claims_more_than_there_is_is_refused_before_it_is_read(kind: bytes) -> None:
+    """OpenCV would allocate the 4 GB that these bytes claim."""
+    whole = png_of(8, 8, zlib.compress(bytes(16)))
+    value = whole[:33] + (0xFFFFFFF0).to_bytes(4) + kind + bytes(20) + whole[-12:]
+    error = refused(decode_image, value, PIXELS)
+    assert error.reason == Reason.BAD_PAYLOAD
+    assert "cut off" in error.detail
+
+
+def test_a_png_that_ends_in_the_data_of_another_chunk_is_cut_off() -> None:
+    value = PNG[:33] + (24).to_bytes(4) + b"tEXt" + PNG[-12:] + bytes(12) + bytes(4)
+    assert "cut off" in refused(decode_image, value, PIXELS).detail
