@@ -325,7 +325,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What one revision of a window shows, for every security class."""
+    """What one revision of a window shows, by security class. `may_alert`: false where a test's model speaks."""
 
     window: str
     revision: int
@@ -340,6 +340,7 @@ class Scores:
     sources: tuple[Origin, ...]
     model: str
     calibrated: bool
+    may_alert: bool = True
     trigger: Micros
     pace: Pace = Pace.LIVE
 
@@ -366,8 +367,7 @@ class AlertState(StrEnum):
 class Alert:
     """One episode of one rule in one session, as it is known at `revision`.
 
-    `start`/`end` bound the episode in event time; `score` is its highest probability and `window` where that stood.
-    (id, revision) is the idempotency key at every sink. `at` is the arrival time of the record that caused it.
+    `start`/`end` are event time, `score` the highest probability, in `window`; `at`: arrival of its cause. Sinks key by (id, revision).
     """
 
     id: str

@@ -14,10 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from streamer.config import Duration, Id, Settings
+from streamer.config import Duration, Id, Settings, read_yaml, wrong_fields
 from streamer.errors import ConfigError
 from streamer.events import SECOND, Micros, Severity
 
@@ -69,6 +68,11 @@ class Rule(Settings):
         return self.off_threshold if self.off_threshold is not None else OFF_SHARE * self.threshold
 
     @property
+    def digest(self) -> str:
+        """What the rule asks for, as a version of its own: all of it but what people read."""
+        return _digest(self.model_dump(mode="json", exclude_none=True, exclude={"title"}))
+
+    @property
     def name(self) -> str:
         """What people read: the title, else the class."""
         return self.title or self.label
@@ -90,19 +94,16 @@ class Rules(Settings):
     @property
     def digest(self) -> str:
         """The rules' version in every alert: a hash of what they say, not of how the file is laid out."""
-        content = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
-        return "r" + hashlib.sha256(content.encode()).hexdigest()[:12]
+        return _digest(self.model_dump(mode="json", exclude_none=True))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return "r" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def load_rules(path: Path | None = None) -> Rules:
     """The rules of a file, or the ones that ship. Raises ConfigError with one line for each wrong field."""
-    try:
-        text = (path or files("streamer") / "defaults" / "rules.yaml").read_text(encoding="utf-8")
-        raw = yaml.safe_load(text)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    except (UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigError(f"{path} is not YAML: {exc}") from exc
+    raw = read_yaml(path or files("streamer") / "defaults" / "rules.yaml")
     return parse_rules(raw, origin=str(path or "streamer/defaults/rules.yaml"))
 
 
@@ -111,5 +112,4 @@ def parse_rules(raw: Any, *, origin: str = "rules") -> Rules:
     try:
         return Rules.model_validate(raw)
     except ValidationError as exc:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in exc.errors(include_input=False)]
-        raise ConfigError(f"{origin} is not valid:\n" + "\n".join(lines)) from None
+        raise ConfigError(f"{origin} is not valid:\n{wrong_fields(exc)}") from None

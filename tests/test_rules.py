@@ -44,6 +44,7 @@ def test_the_rules_that_ship_cover_every_class_fit_the_schema_and_say_that_they_
         {"off_threshold": 0.5},
         {"duration": "2s", "cooldown": 3},
         {"duration": "1.5min", "title": "x", "severity": "info"},
+        {"duration": "2000000us"},
         {"upgrade": UPGRADE},
         {"upgrade": {"threshold": 0.9, "severity": "critical"}},
     ],

@@ -2,11 +2,12 @@
 
 State: one record per session in `checkpoints`, written before the checkpoint that commits it. The checkpoint names each
 session's offset, so a session record that is older (a replaced worker wrote it) is noticed, and its scores are read again.
+A session is forgotten `Decider.keeps` (of arrival time) after its last record; what it left open is resolved first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,7 +16,7 @@ import structlog
 from streamer.agents.host import host
 from streamer.config import Config
 from streamer.errors import BadRecord, ConfigError, Reason
-from streamer.events import Alert, Message, Micros, Record, SessionId
+from streamer.events import Alert, Headers, Message, Micros, Record, Scores, SessionId
 from streamer.ids import partition_of
 from streamer.kafka import checkpoints
 from streamer.kafka.client import Kafka, Producer
@@ -26,13 +27,10 @@ from streamer.runtime import Runtime
 from streamer.stages.decide import Decider, DecideSettings, checked
 from streamer.stages.headers import TRACEPARENT
 from streamer.stages.wire import dead_letter, read_scores, write_alert, write_deadletter
-from streamer.topology import HOUR
 
 log = structlog.get_logger()
 
 STAGE, SCORES = "decide", "scores"
-FORGET = HOUR
-"""A session is forgotten this long (of arrival time) after its last record."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -55,6 +53,8 @@ class Deciding:
     changed: set[SessionId] = field(default_factory=set)
     clocks: dict[int, Micros] = field(default_factory=dict)
     pending: list[Message] = field(default_factory=list)
+    mute: set[str] = field(default_factory=set)
+    told: tuple[int, int] = (0, 0)
 
     async def restore(self, partition: int, saved: Mapping[str, bytes], read: ReadLog) -> Mapping[str, Position]:
         """Take over the sessions' states; where one is older than the checkpoint says, read from there."""
@@ -68,7 +68,8 @@ class Deciding:
                 self.homes[self._take(name, value)] = partition
         for name, applied in checkpoint.sessions.items():
             have = self.decider.offset(SessionId(name))
-            offset = min(offset, have + 1) if have < applied else offset
+            if name in saved and have < applied:  # one without a record was forgotten just before the end
+                offset = min(offset, have + 1)
         self.clocks[partition] = Micros(checkpoint.clock)
         return {SCORES: Position(offset=offset, clock=Micros(checkpoint.clock))}
 
@@ -86,7 +87,10 @@ class Deciding:
     async def checkpoint(self, partition: int, positions: Mapping[str, int]) -> bytes:
         """Write the sessions that changed, forget those long silent, and say what that commits."""
         clock = self.clocks.get(partition, Micros(0))
-        gone = [s for s in self.decider.silent_since(Micros(clock - FORGET)) if self.homes.get(s) == partition]
+        gone = [s for s in self.decider.silent_since(Micros(clock - self.decider.keeps)) if self.homes.get(s) == partition]
+        for session in gone:
+            self._write(self.decider.close(session))
+        await self._send()
         changed = sorted(s for s in self.changed if self.homes[s] == partition and s not in gone)
         states = [checkpoints.message(STAGE, partition, self.decider.state(s), name=s) for s in changed]
         await self.producer.send([*states, *(checkpoints.message(STAGE, partition, None, name=s) for s in gone)])
@@ -94,6 +98,7 @@ class Deciding:
         for session in gone:
             self.decider.forget(session)
             del self.homes[session]
+        self._report()
         applied = {str(s): self.decider.offset(s) for s, home in self.homes.items() if home == partition}
         return msgspec.json.encode(Checkpoint(offset=positions[SCORES], clock=clock, sessions=applied))
 
@@ -124,7 +129,9 @@ class Deciding:
             self.metrics.dead.labels(STAGE, reason.value).inc()
             self.pending.append(write_deadletter(dead_letter(STAGE, record, exc)))
             return
-        keep = tuple(header for header in record.headers if header[0] == TRACEPARENT)
+        self._write(alerts, keep=tuple(header for header in record.headers if header[0] == TRACEPARENT))
+
+    def _write(self, alerts: Iterable[Alert], keep: Headers = ()) -> None:
         for alert in alerts:
             self.metrics.alerts.labels(alert.rule, alert.severity.value, alert.state.value).inc()
             self.pending.append(write_alert(alert, keep=keep))
@@ -134,9 +141,21 @@ class Deciding:
         home = partition_of(told.session.encode(), self.config.kafka.partitions)
         if home != record.partition:
             raise BadRecord(Reason.WRONG_PARTITION, f"key: belongs to partition {home}, stands in {record.partition}")
+        if isinstance(told, Scores) and not told.may_alert and told.model not in self.mute:
+            self.mute.add(told.model)
+            log.warning("no alert may rest on the scores of this model: they are ignored", model=told.model)
         self.homes[told.session] = record.partition
         self.changed.add(told.session)
         return self.decider.push(told, arrival=record.arrival, offset=record.offset)
+
+    def _report(self) -> None:
+        """Say what could not be counted for any alert, once it happens."""
+        now = (self.decider.beyond, self.decider.forced)
+        if now[0] > self.told[0]:
+            log.warning("scores came after their windows were frozen: they are ignored", scores=now[0] - self.told[0])
+        if now[1] > self.told[1]:
+            log.warning("windows were frozen early: a session's state had no room for them", windows=now[1] - self.told[1])
+        self.told = now
 
     async def _send(self) -> None:
         if self.pending:

@@ -3,63 +3,81 @@
 Laws:
 1. Which episodes exist is a function of the latest revision of each window (stages/episodes.py). Order changes nothing in the end.
 2. What is sent is a function of the records of one `scores` partition, one at a time: a replay gives the same (id, revision, content).
-3. The first score of a (window, revision) counts; an older revision, and a record at or below the last applied offset, change nothing.
+3. The first score of a (window, revision) counts; an older revision, a record at or below the last applied offset, and a score
+   that may not alert change nothing.
 4. An alert keeps the id it was first sent with; an episode that overlaps a sent alert is that alert. One that no longer holds is retracted.
 5. A cooldown counts sent alerts, retracted or not. It hides an episode while all of it lies within the cooldown of one (what lasts
    longer is sent then), but never a higher severity; and a severity once sent never falls.
-6. Beyond the horizon (live: behind the newest window; recorded: at the end mark) scores are folded in, frozen, and never retracted.
+6. Beyond the horizon (behind the newest window; recorded: also at the end mark; and what does not fit in the state record) scores
+   are folded in, frozen, and never retracted. Rules change at the newest window: what an old rule judged is frozen there for it.
 7. An alert's open revisions are bounded: its announced peak rises in steps of `step`, it gains words once, it is upgraded once.
-   A resolved alert is announced again only when its times or its peak change.
+   A resolved alert is announced again only on an occasion (stages/announce.py), when its times, its peak by a step, or its first
+   words changed; at the end mark, whatever changed.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace as replace_struct
 
 from streamer.config import AlignSettings
 from streamer.errors import BadRecord, Reason
-from streamer.events import SECOND, Alert, AlertState, Evidence, Micros, Pace, Scores, SessionId, SessionMark, Silence
+from streamer.events import SECOND, Alert, Evidence, Micros, Pace, Scores, SessionId, SessionMark, Silence
 from streamer.rules import Rule, Rules
-from streamer.stages.announce import Cause, announce, close_orphans, retract
-from streamer.stages.episodes import Episode, Levels, Point, fold
-from streamer.stages.memory import (
-    MAX_DETAILS,
-    MAX_WINDOWS,
-    RuleMemory,
-    Seen,
-    Sent,
-    SessionMemory,
-    detail_of,
-    freeze,
-    thaw,
-)
+from streamer.stages.announce import Cause
+from streamer.stages.frozen import LIMIT, freeze, thaw
+from streamer.stages.line import Line, settle
+from streamer.stages.memory import MAX_WINDOWS, Judged, RuleMemory, SessionMemory, seen_of
+from streamer.topology import HOUR
 
 MARGIN = Micros(60 * SECOND)
 """Decide's horizon beyond align's: how far newer windows may be ahead of the input that revises an older one."""
+TWO_DAYS = Micros(48 * HOUR)
+FEW = 32
+"""Windows, and details, that are kept while others can be shed."""
+SMALL = 32
+"""Bytes of a window that matters to no rule, at most; a rule without alerts has less than `FEW` times that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecideSettings:
-    """Times in microseconds; `step` is how much a peak must rise to be announced again, in probability."""
+    """Times in microseconds; `step` is how much a peak must rise to be announced again, in probability.
+
+    `horizon` is for live sessions, `recorded` for recorded ones; `room` is the most bytes that a session's state may have.
+    """
 
     hop: Micros
     horizon: Micros
+    recorded: Micros = TWO_DAYS
+    room: int = LIMIT
     step: float = 0.1
 
     @classmethod
     def beyond(cls, align: AlignSettings) -> DecideSettings:
-        """Settings whose horizon exceeds align's."""
-        return cls(hop=Micros(align.hop), horizon=Micros(align.horizon + align.length + MARGIN))
+        """Settings whose horizons exceed align's: a recorded session reaches as far before its first event as after it."""
+        more = align.length + MARGIN
+        return cls(hop=Micros(align.hop), horizon=Micros(align.horizon + more), recorded=Micros(2 * align.recorded_span + more))
 
 
 class Decider:
-    """The state of many sessions. No clock, no I/O: `arrival` and `offset` come with the record."""
+    """The state of many sessions. No clock, no I/O: `arrival` and `offset` come with the record.
+
+    `beyond` counts scores that came when their window was frozen, `forced` windows frozen because the state had no room.
+    """
 
     def __init__(self, rules: Rules, settings: DecideSettings) -> None:
-        self._rules, self._settings, self._digest = rules, settings, rules.digest
+        self._rules = {rule.id: rule for rule in rules.rules}
+        self._judged = {rule.id: _judged(rule, settings.hop) for rule in rules.rules}
+        self._settings, self._digest, self._floors = settings, f"{rules.digest}.{settings.hop}", _floors(rules)
+        self._version = rules.digest
         self._sessions: dict[SessionId, SessionMemory] = {}
+        self._lines: dict[SessionId, dict[str, Line]] = {}
+        self.keeps = Micros(max(HOUR, *(rule.cooldown for rule in rules.rules)))
+        self.beyond = self.forced = 0
 
     def push(self, record: Scores | SessionMark, *, arrival: Micros, offset: int) -> list[Alert]:
         """Apply one record of `scores`; the alerts that it causes, in the order in which they are to be written."""
@@ -67,13 +85,15 @@ class Decider:
         if offset <= memory.offset:
             return []
         memory.offset, memory.arrival, memory.pace = offset, max(memory.arrival, arrival), record.pace
-        if isinstance(record, SessionMark):
-            memory.quiet = record.at if memory.quiet is None else max(memory.quiet, record.at)
-        elif not self._learn(memory, record):
+        if isinstance(record, Scores) and not record.may_alert:
             return []
-        alerts = list(self._judge(memory, Cause(at=arrival, rules=self._digest)))
-        self._freeze(memory, ended=isinstance(record, SessionMark) and record.why is Silence.END)
-        return alerts
+        return list(self._apply(memory, record, Cause(at=arrival, rules=self._version)))
+
+    def close(self, session: SessionId) -> list[Alert]:
+        """Before a session is forgotten: what is open is resolved, at the time at which it was due to be forgotten."""
+        memory = self._sessions[session]
+        cause = Cause(at=Micros(memory.arrival + self.keeps), rules=self._version)
+        return [*self._turn(memory, cause), *(alert for line in self._lines_of(memory).values() for alert in line.end(cause))]
 
     def state(self, session: SessionId) -> bytes:
         """A session's memory as a record value; `restore` reads it."""
@@ -82,6 +102,7 @@ class Decider:
     def restore(self, value: bytes) -> SessionId:
         """Take over a session's memory. Raises ValueError if the bytes are something else."""
         memory = thaw(value)
+        self.forget(memory.session)
         self._sessions[memory.session] = memory
         return memory.session
 
@@ -96,146 +117,168 @@ class Decider:
     def forget(self, session: SessionId) -> None:
         """Drop a session's memory."""
         self._sessions.pop(session, None)
+        self._lines.pop(session, None)
+
+    # one record
+
+    def _apply(self, memory: SessionMemory, record: Scores | SessionMark, cause: Cause) -> Iterator[Alert]:
+        yield from self._turn(memory, cause)
+        lines, start, over = self._lines_of(memory).values(), None, False
+        if isinstance(record, SessionMark):
+            memory.quiet = record.at if memory.quiet is None else max(memory.quiet, record.at)
+            cause = replace(cause, occasion=True, final=record.why is Silence.END)
+            over = cause.final and memory.pace is Pace.RECORDED
+        else:
+            start, newest = record.start, memory.newest
+            if not self._learn(memory, record):
+                return
+            cause = replace(cause, occasion=newest is None or start > newest)
+        for line in lines:
+            yield from line.judge(start, cause, quiet=_quiet(memory))
+        yield from self._leave(memory, over=over, cause=cause)
+        memory.wear(lambda at: any(line.peaks(at) for line in lines))
+        if memory.measured + memory.grown > self._settings.room:
+            yield from self._shed(memory, cause)
 
     def _learn(self, memory: SessionMemory, scores: Scores) -> bool:
         """Put a score in its place; False when it changes nothing (law 3, law 6)."""
         if memory.edge is not None and scores.start < memory.edge:
+            self.beyond += 1
             return False
-        place = bisect_left(memory.windows, scores.start, key=lambda seen: seen.start)
-        known = place < len(memory.windows) and memory.windows[place].start == scores.start
-        if known and memory.windows[place].revision >= scores.revision:
+        if not memory.learn(scores.start, scores.revision):
             return False
-        memory.windows[place : place + known] = [self._seen(memory, scores)]
+        known = scores.start in memory.seen
+        found = {label: scores.classes[label].probability for label in self._floors if label in scores.classes}
+        values = {label: value for label, value in found.items() if known or value >= self._floors[label]}
+        if known or any(values.get(rule.label, 0.0) >= rule.stays for rule in self._rules.values()):
+            seen = seen_of(scores, values)
+            memory.show(seen)
+            memory.grown += len(msgspec.json.encode(seen))
+        memory.grown += SMALL
         return True
 
-    def _seen(self, memory: SessionMemory, scores: Scores) -> Seen:
-        values = {label: score.probability for label, score in scores.classes.items()}
-        shown = any(sent.peak_at == scores.start for rule in memory.rules.values() for sent in rule.sent)
-        wanted = shown or any(values.get(rule.label, 0.0) >= rule.stays for rule in self._rules.rules)
-        return Seen(
-            id=scores.window,
-            start=scores.start,
-            end=scores.end,
-            revision=scores.revision,
-            scores=values,
-            model=scores.model,
-            calibrated=scores.calibrated,
-            detail=detail_of(scores) if wanted else None,
-        )
+    # rules change
 
-    def _judge(self, memory: SessionMemory, cause: Cause) -> Iterator[Alert]:
-        yield from close_orphans(memory, {rule.id for rule in self._rules.rules}, cause)
-        for rule in self._rules.rules:
-            mine = memory.rules.setdefault(rule.id, RuleMemory())
-            episodes = [e for e in self._episodes(memory, rule) if e.longest * self._settings.hop >= rule.duration]
-            pairs = match(episodes, mine.sent)
-            matched = {id(sent) for _, sent in pairs if sent}
-            for alert in mine.sent:
-                if id(alert) not in matched and not alert.settled and alert.state is not AlertState.RETRACTED:
-                    yield retract(memory, rule.id, alert, cause)
-            for episode, sent in pairs:
-                resolved = episode.closed or self._quiet(memory)
-                yield from announce(memory, rule, episode, sent, resolved=resolved, step=self._settings.step, cause=cause)
+    def _turn(self, memory: SessionMemory, cause: Cause) -> Iterator[Alert]:
+        """Rules that are not those that judged so far judge from the newest window on (law 6)."""
+        if memory.digest == self._digest:
+            return
+        for name, mine in memory.rules.items():
+            if mine.judged != self._judged.get(name) and mine.judged.digest:
+                yield from self._turn_rule(memory, name, mine, cause)
+        for name, judged in self._judged.items():
+            if name not in memory.rules or memory.rules[name].judged != judged:
+                mine = memory.rules.setdefault(name, RuleMemory(judged=judged))
+                mine.judged, mine.edge = judged, _after(memory, self._settings.hop)
+                memory.grown += FEW * SMALL
+        memory.digest = self._digest
+        self._lines.pop(memory.session, None)
 
-    def _episodes(self, memory: SessionMemory, rule: Rule) -> list[Episode]:
-        return fold(_points(memory.windows, rule), self._levels(rule), carry=memory.rules[rule.id].carry, before=memory.before)
+    def _turn_rule(self, memory: SessionMemory, name: str, mine: RuleMemory, cause: Cause) -> Iterator[Alert]:
+        """End what a rule judged until now. An open episode goes on if the rule still watches the same class."""
+        rule, edge = self._rules.get(name), _after(memory, mine.judged.hop)
+        if rule is None or rule.label != mine.judged.label:
+            yield from settle(memory, name, mine, None, cause)
+            mine.judged, mine.carry, mine.best = replace_struct(mine.judged, digest=""), None, None
+        elif edge is not None:
+            yield from Line(memory, mine, rule, step=self._settings.step).freeze(edge, cause)
+            mine.carry = mine.carry and replace_struct(mine.carry, second=0.0)
 
-    def _levels(self, rule: Rule) -> Levels:
-        return Levels(threshold=rule.threshold, stays=rule.stays, hop=self._settings.hop)
+    # what leaves
 
-    @staticmethod
-    def _quiet(memory: SessionMemory) -> bool:
-        """A mark says that nothing follows the newest window."""
-        newest = memory.windows[-1].start if memory.windows else memory.before
-        return memory.quiet is not None and (newest is None or newest <= memory.quiet)
-
-    def _freeze(self, memory: SessionMemory, *, ended: bool) -> None:
-        """Fold in what left the horizon (law 6), and settle the alerts that cannot change any more."""
-        windows, hop = memory.windows, self._settings.hop
-        over = bool(ended and memory.pace is Pace.RECORDED)
-        count = max(0, len(windows) - MAX_WINDOWS)
-        if over:
-            count = len(windows)
-        elif memory.pace is Pace.LIVE and windows:
-            count = max(count, bisect_left(windows, windows[-1].start - self._settings.horizon, key=lambda seen: seen.start))
+    def _leave(self, memory: SessionMemory, *, over: bool, cause: Cause) -> Iterator[Alert]:
+        """Freeze what left the horizon (law 6)."""
+        count = len(memory.starts) if over else 0
+        if memory.newest is not None and not over:
+            horizon = self._settings.horizon if memory.pace is Pace.LIVE else self._settings.recorded
+            count = bisect_left(memory.starts, memory.newest - horizon)
+            if (forced := len(memory.starts) - count - MAX_WINDOWS) > 0:
+                self.forced, count = self.forced + forced, count + forced
         if count:
-            leaving, memory.windows = windows[:count], windows[count:]
-            edge = Micros(leaving[-1].start + hop)
-            for rule in self._rules.rules:
-                self._settle(memory, rule, leaving, edge)
-            memory.edge, memory.before = edge, leaving[-1].start
+            yield from self._fold(memory, count, cause)
         if over:
-            for mine in memory.rules.values():
-                mine.carry, mine.sent = None, [_settled(sent) for sent in mine.sent]
-        _drop_details(memory.windows)
+            for line in self._lines_of(memory).values():
+                yield from line.end(cause)
 
-    def _settle(self, memory: SessionMemory, rule: Rule, leaving: list[Seen], edge: Micros) -> None:
-        mine = memory.rules[rule.id]
-        done = fold(_points(leaving, rule), self._levels(rule), carry=mine.carry, before=memory.before)
-        mine.carry = done[-1] if done and not done[-1].closed else None
-        keep = mine.carry.start if mine.carry else edge
-        for sent in mine.sent:
-            if sent.last < min(edge, keep):
-                sent.settled = True
-        counts = Micros(edge - rule.cooldown)
-        mine.sent = [sent for sent in mine.sent if not sent.settled or max(sent.until, sent.anchor + 1) > counts]
-        for sent in mine.sent:
-            if sent.settled:
-                sent.evidence, sent.sources = Evidence(), ()
+    def _fold(self, memory: SessionMemory, count: int, cause: Cause) -> Iterator[Alert]:
+        """Fold the `count` oldest windows in, and settle the alerts that cannot change any more."""
+        edge = Micros(memory.starts[count - 1] + self._settings.hop)
+        for line in self._lines_of(memory).values():
+            yield from line.freeze(edge, cause)
+        memory.edge = edge
+        memory.leave(count)
+        for name, mine in list(memory.rules.items()):
+            counts = edge - mine.judged.cooldown
+            mine.sent = [sent for sent in mine.sent if not sent.settled or max(sent.until, sent.anchor + 1) > counts]
+            if not mine.sent and name not in self._rules:
+                del memory.rules[name]
+
+    def _shed(self, memory: SessionMemory, cause: Cause) -> Iterator[Alert]:
+        """Make the state fit, with room to grow: the oldest evidence goes first, then the oldest windows, then what alerts show."""
+        while (size := len(freeze(memory))) > self._settings.room * 3 // 4:
+            if len(memory.detailed) > FEW:
+                for start in memory.detailed[: len(memory.detailed) // 2]:
+                    memory.blank(start)
+            elif len(memory.starts) > FEW:
+                self.forced += (count := len(memory.starts) // 4)
+                yield from self._fold(memory, count, cause)
+            elif not _strip(memory):
+                break
+        memory.measured, memory.grown = size, 0
+
+    def _lines_of(self, memory: SessionMemory) -> dict[str, Line]:
+        if memory.session not in self._lines:
+            self._lines[memory.session] = {
+                name: Line(memory, memory.rules[name], rule, step=self._settings.step) for name, rule in self._rules.items()
+            }
+        return self._lines[memory.session]
 
 
 def checked(record: Scores | SessionMark) -> Scores | SessionMark:
-    """The record, if its numbers can be judged. Raises BadRecord."""
-    if isinstance(record, Scores):
-        if record.end <= record.start:
-            raise BadRecord(Reason.BAD_PAYLOAD, f"value: $.end: is not after $.start ({record.end} <= {record.start})")
-        for label, score in record.classes.items():
-            if not 0 <= score.probability <= 1:
-                raise BadRecord(Reason.BAD_PAYLOAD, f"value: $.classes.{label[:64]}.probability: {score.probability} is not in 0..1")
+    """The record, if its times can be judged. Raises BadRecord."""
+    if isinstance(record, Scores) and record.end <= record.start:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"value: $.end: is not after $.start ({record.end} <= {record.start})")
     return record
 
 
-def match(episodes: list[Episode], sent: list[Sent]) -> list[tuple[Episode, Sent | None]]:
-    """Which episode is which sent alert (law 4): first by the start it was announced with, then by overlap, oldest first.
-
-    An episode takes one alert and an alert one episode; the others are new, or to be retracted.
-    """
-    free = [alert for alert in sent if not alert.settled]
-    owner = dict[int, Sent]()
-    for within in (_has_anchor, _overlaps):
-        for alert in list(free):
-            for place, episode in enumerate(episodes):
-                if place not in owner and within(episode, alert):
-                    owner[place] = alert
-                    free.remove(alert)
-                    break
-    return [(episode, owner.get(place)) for place, episode in enumerate(episodes)]
+def _quiet(memory: SessionMemory) -> bool:
+    """A mark says that nothing follows the newest window."""
+    return memory.quiet is not None and (memory.newest is None or memory.newest <= memory.quiet)
 
 
-def _has_anchor(episode: Episode, sent: Sent) -> bool:
-    return episode.start <= sent.anchor <= episode.last
+def _after(memory: SessionMemory, hop: Micros) -> Micros | None:
+    """Where windows begin that are newer than all so far."""
+    return None if memory.newest is None else Micros(memory.newest + hop)
 
 
-def _overlaps(episode: Episode, sent: Sent) -> bool:
-    return episode.start <= sent.last and sent.start <= episode.last
+def _judged(rule: Rule, hop: Micros) -> Judged:
+    second = rule.upgrade.label if rule.upgrade and rule.upgrade.label else rule.label
+    return Judged(
+        digest=rule.digest,
+        label=rule.label,
+        second=second,
+        threshold=rule.threshold,
+        stays=rule.stays,
+        cooldown=Micros(rule.cooldown),
+        hop=hop,
+    )
 
 
-def _points(windows: list[Seen], rule: Rule) -> Iterator[Point]:
-    """What a fold needs: positive windows, and the newest. The others count as windows without a score do: as negative."""
-    label, stays, newest = rule.label, rule.stays, windows[-1] if windows else None
-    other = (rule.upgrade.label or label) if rule.upgrade else label
-    for seen in windows:
-        score = seen.scores.get(label, 0.0)
-        if score >= stays or seen is newest:
-            yield Point(seen.start, seen.end, score, seen.scores.get(other, 0.0))
+def _floors(rules: Rules) -> dict[str, float]:
+    """The classes that rules look at, and the least score of each that any of them needs."""
+    floors: dict[str, float] = {}
+    for rule in rules.rules:
+        floors[rule.label] = min(rule.stays, floors.get(rule.label, 1.0))
+        if rule.upgrade and rule.upgrade.label:
+            floors[rule.upgrade.label] = min(rule.upgrade.threshold, floors.get(rule.upgrade.label, 1.0))
+    return floors
 
 
-def _settled(sent: Sent) -> Sent:
-    sent.settled = True
-    return sent
-
-
-def _drop_details(windows: list[Seen]) -> None:
-    held = [seen for seen in windows if seen.detail is not None]
-    for seen in held[: max(0, len(held) - MAX_DETAILS)]:
-        seen.detail = None
+def _strip(memory: SessionMemory) -> bool:
+    """Drop the evidence of the session's last windows, and of its alerts. False: there was none."""
+    alerts = [sent for mine in memory.rules.values() for sent in mine.sent if sent.evidence != Evidence() or sent.sources]
+    for start in list(memory.detailed):
+        memory.blank(start)
+    for sent in alerts:
+        sent.evidence, sent.sources = Evidence(), ()
+    return bool(alerts)

@@ -2,8 +2,11 @@
 
 Laws:
 1. Each (id, revision) is sent once; what was sent before a restart is known from the log before the committed offset.
-2. 2xx is yes. 408, 425, 429, 5xx and no answer at all mean later. Everything else, redirects too, means never.
-3. "Later" is tried again for ever, never faster than the receiver asks (Retry-After), never slower than `LONGEST_WAIT`.
+2. 2xx is yes. 408, 425, 429, 5xx and no answer at all mean later: the receiver cannot take it now. So do redirects, 401, 403
+   and 404: the address or the secret is wrong, which an operator mends, and no alert may be lost until then. Everything else
+   means never: the receiver will not take this alert; 410 (Standard Webhooks): nor any other.
+3. "Later" is tried again for ever, never faster than the receiver asks (Retry-After), never slower than `LONGEST_WAIT`; what
+   an operator must mend, no faster than that.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds before the second attempt, and the most there ever is between two."""
 
 _LATER = frozenset({408, 425, 429})
+_OURS = frozenset({401, 403, 404})
 
 
 class Outcome(StrEnum):
@@ -44,7 +48,12 @@ def answer(status: int) -> Answer:
     """The meaning of an HTTP status (law 2)."""
     if 200 <= status < 300:
         return Answer.YES
-    return Answer.LATER if status in _LATER or status >= 500 else Answer.NEVER
+    return Answer.LATER if status in _LATER or status >= 500 or _misdirected(status) else Answer.NEVER
+
+
+def wait_for(status: int, header: str | None, now: Micros) -> float | None:
+    """Seconds until a "later" is tried again (law 3), `header` being its Retry-After; None: as the back-off has it."""
+    return LONGEST_WAIT if _misdirected(status) else retry_after(header, now)
 
 
 def retry_after(value: str | None, now: Micros) -> float | None:
@@ -58,6 +67,11 @@ def retry_after(value: str | None, now: Micros) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(max(at - now / SECOND, 0.0), LONGEST_WAIT)
+
+
+def _misdirected(status: int) -> bool:
+    """The answer speaks of our address or secret, not of the alert."""
+    return status in _OURS or 300 <= status < 400
 
 
 class Recent:

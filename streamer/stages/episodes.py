@@ -1,11 +1,11 @@
-"""Episodes: stretches of windows in which one rule holds. One fold over the windows of a session, in time order.
+"""Episodes: stretches of windows in which one rule holds. `fold` says which there are; `timeline.py` keeps them up to date.
 
 Laws:
 1. The episodes are a function of the windows' scores alone: when a score came, or in which revision, is not looked at.
 2. An episode opens at the threshold, and a window of an open episode is positive down to the off-threshold.
 3. A window without a score, once a later one has its score, is negative. Two negatives in a row close the episode.
 4. `longest` counts consecutive positive windows only: a negative one starts the count anew, though the episode stays open.
-5. Folding the first windows into a carry and going on from there gives what folding all of them gives.
+5. Folding the first windows into a carry and going on from there gives what folding all of them gives: `join` is associative.
 """
 
 from __future__ import annotations
@@ -42,75 +42,74 @@ class Point(msgspec.Struct, frozen=True):
 class Episode(msgspec.Struct, frozen=True):
     """One episode. `start`, `last` are the starts of its first and last positive window, `end` the end of the last.
 
-    `run` and `longest` count consecutive positive windows; `peak` is the highest score and `peak_at` the start of the
-    (first) window that has it; `second` is the highest upgrading score; `misses` counts the negatives since `last`.
+    `head`, `run` and `longest` count consecutive positive windows: from the first on, up to the last, at most; `solid`: all
+    of them are consecutive. `peak` is the highest score and `peak_at` the start of the (first) window that has it; `second`
+    is the highest upgrading score.
     """
 
     start: Micros
     last: Micros
     end: Micros
+    head: int
     run: int
     longest: int
+    solid: bool
     peak: float
     peak_at: Micros
     second: float
-    misses: int = 0
 
-    @property
-    def closed(self) -> bool:
-        """No later window can continue it."""
-        return self.misses >= MISSES
+    def closed(self, newest: Micros, hop: Micros) -> bool:
+        """No window after the `newest` can continue it, because two negative ones lie between."""
+        return (newest - self.last) // hop >= MISSES
 
 
-def fold(points: Iterable[Point], levels: Levels, *, carry: Episode | None = None, before: Micros | None = None) -> list[Episode]:
-    """All episodes in time order; only the last one can be open. `carry` is the open episode after the window at `before`."""
-    found, current = list[Episode](), carry
+def fold(points: Iterable[Point], levels: Levels, *, carry: Episode | None = None) -> list[Episode]:
+    """All episodes in time order. `carry` is one of earlier windows that may go on."""
+    found = [carry] if carry else list[Episode]()
     for point in points:
-        if current is not None:
-            gap = 0 if before is None else max(0, (point.start - before) // levels.hop - 1)
-            current = _go_on(_miss(current, gap), point, levels)
-            if current.closed:
-                found.append(current)
-                current = None
-        if current is None and point.score >= levels.threshold:
-            current = _open(point)
-        before = point.start
-    return [*found, current] if current is not None else found
+        if point.score < levels.stays:
+            continue
+        if found and connected(found[-1].last, point.start, levels.hop):
+            found[-1] = join(found[-1], single(point), levels.hop)
+        elif point.score >= levels.threshold:
+            found.append(single(point))
+    return found
 
 
-def _open(point: Point) -> Episode:
+def connected(last: Micros, start: Micros, hop: Micros) -> bool:
+    """Whether a positive window at `start` goes on with what had its last one at `last`."""
+    return (start - last) // hop - 1 < MISSES
+
+
+def single(point: Point) -> Episode:
+    """One window as an episode."""
     return Episode(
         start=point.start,
         last=point.start,
         end=point.end,
+        head=1,
         run=1,
         longest=1,
+        solid=True,
         peak=point.score,
         peak_at=point.start,
         second=point.second,
     )
 
 
-def _miss(episode: Episode, windows: int) -> Episode:
-    if windows == 0 or episode.closed:
-        return episode
-    return msgspec.structs.replace(episode, run=0, misses=min(MISSES, episode.misses + windows))
-
-
-def _go_on(episode: Episode, point: Point, levels: Levels) -> Episode:
-    if episode.closed:
-        return episode
-    if point.score < levels.stays:
-        return _miss(episode, 1)
-    higher = point.score > episode.peak
-    return msgspec.structs.replace(
-        episode,
-        last=point.start,
-        end=max(episode.end, point.end),
-        run=episode.run + 1,
-        longest=max(episode.longest, episode.run + 1),
-        peak=point.score if higher else episode.peak,
-        peak_at=point.start if higher else episode.peak_at,
-        second=max(episode.second, point.second),
-        misses=0,
+def join(one: Episode, following: Episode, hop: Micros) -> Episode:
+    """Two connected stretches as one."""
+    touching = (following.start - one.last) // hop <= 1
+    higher = following.peak > one.peak
+    return Episode(
+        start=one.start,
+        last=following.last,
+        end=max(one.end, following.end),
+        head=one.head + following.head if one.solid and touching else one.head,
+        run=one.run + following.run if following.solid and touching else following.run,
+        longest=max(one.longest, following.longest, one.run + following.head if touching else 0),
+        solid=one.solid and following.solid and touching,
+        peak=following.peak if higher else one.peak,
+        peak_at=following.peak_at if higher else one.peak_at,
+        second=max(one.second, following.second),
     )

@@ -48,6 +48,7 @@ def parse_time_slowly(text: bytes) -> Micros:
     return Micros(at)
 
 
+@lru_cache(maxsize=16_384)
 def format_time(at: Micros) -> str:
     """`2026-11-23T12:00:00.000000Z`. Raises OverflowError outside of the years 1 to 9999."""
     minute, within = divmod(at, MINUTE)

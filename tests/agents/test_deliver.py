@@ -18,7 +18,7 @@ from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.deadletters import read_deadletters
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime
-from streamer.sinks.sink import MemorySink
+from streamer.sinks.sink import Delivery, MemorySink, Sink
 from streamer.stages.wire import write_alert
 from tests.builders_decide import alert
 from tests.sinks.receiver import SECRET, Receiver
@@ -60,6 +60,23 @@ async def write(kafka: KafkaSettings, messages: Sequence[Message]) -> None:
 
 def counted(runtime: Runtime, sink: str, outcome: str) -> float:
     return runtime.metrics.registry.get_sample_value("streamer_deliveries_total", {"sink": sink, "outcome": outcome}) or 0
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(f"streamer_{name}", labels) or 0
+
+
+class Team:
+    """Couriers of one sink, as processes of their own would run them."""
+
+    def __init__(self, kafka: KafkaSettings, producer: Producer) -> None:
+        self.kafka, self.producer, self.stop = Kafka(kafka), producer, asyncio.Event()
+
+    def hire(self, sink: Sink) -> tuple[Courier, Health, asyncio.Task[None]]:
+        health = Health()
+        board = Board(health, {"m": "starting"})
+        courier = Courier(name="m", sink=sink, kafka=self.kafka, producer=self.producer, metrics=Metrics("deliver"), board=board)
+        return courier, health, asyncio.create_task(courier.run_until(self.stop))
 
 
 async def letters(kafka: KafkaSettings) -> list[DeadLetter]:
@@ -139,3 +156,88 @@ async def test_what_a_sink_will_never_take_is_not_tried_again(tansu: KafkaSettin
         stop.set()
         await task
     assert sink.taken == [] and sorted(x.reason for x in await letters(tansu)) == ["refused", "unexpected"]
+
+
+async def test_couriers_that_join_and_leave_share_the_partitions_and_lose_and_repeat_nothing(broker: KafkaSettings) -> None:
+    def some(revision: int) -> list[Message]:
+        return [write_alert(alert(n, revision=revision, session=SessionId(f"s{n}"))) for n in range(8)]
+
+    await write(broker, [write_alert(alert(0, session=SessionId("s1")))])  # the other partitions are empty: nothing is committed there
+    first, second = MemorySink(), MemorySink()
+    async with Producer(Kafka(broker)) as producer:
+        team = Team(broker, producer)
+        one, health, task = team.hire(first)
+        await until(lambda: health.why is None and len(first.taken) == 1)
+        other, other_health, other_task = team.hire(second)
+        await until(lambda: len(one.ours) == len(other.ours) == 2 and health.why is None and other_health.why is None)
+        await write(broker, some(1))
+        await until(lambda: len(first.taken) + len(second.taken) == 9)
+        other_task.cancel()
+        await asyncio.wait([other_task])
+        await until(lambda: task.done() or (len(one.ours) == 4 and health.why is None))
+        await write(broker, some(2))
+        await until(lambda: task.done() or len(first.taken) + len(second.taken) == 17)
+        team.stop.set()
+        await task
+    assert len({d.key for d in [*first.taken, *second.taken]}) == len([*first.taken, *second.taken]) == 17
+
+
+class SlowSink(MemorySink):
+    """Takes what it is given a while after it was asked."""
+
+    asked: int = 0
+
+    async def send(self, delivery: Delivery) -> None:
+        self.asked += 1
+        await asyncio.sleep(1.5)
+        await super().send(delivery)
+
+
+async def test_an_attempt_under_way_at_a_rebalance_is_finished_and_not_repeated_by_the_next_owner(broker: KafkaSettings) -> None:
+    slow, quick = SlowSink(), MemorySink()
+    async with Producer(Kafka(broker)) as producer:
+        team = Team(broker, producer)
+        _, health, _ = first = team.hire(slow)
+        await until(lambda: health.why is None)
+        await write(broker, [write_alert(alert(n, session=SessionId(f"s{n}"))) for n in range(12)])
+        await until(lambda: slow.asked == 1)
+        second = team.hire(quick)
+        await until(lambda: len({d.key for d in [*slow.taken, *quick.taken]}) == 12)
+        team.stop.set()
+        await asyncio.gather(first[2], second[2])
+    assert quick.taken and len(slow.taken) + len(quick.taken) == 12
+
+
+async def test_a_wrong_secret_waits_for_the_operator_and_is_named_in_readiness(tansu: KafkaSettings) -> None:
+    await write(tansu, [write_alert(alert(1))])
+    async with Receiver(answers=[(401, {})]) as receiver, deliver(tansu, hook(receiver)) as runtime:
+        await until(lambda: runtime.health.why == "sink hook: answered 401")
+        assert (counted(runtime, "hook", "refused"), len(receiver.requests)) == (0, 1)
+    assert await letters(tansu) == []
+
+
+async def test_what_deliver_does_is_counted(tansu: KafkaSettings) -> None:
+    await write(tansu, [write_alert(alert(n)) for n in range(3)])
+    async with Receiver(answers=[(200, {}), (410, {})]) as receiver, deliver(tansu, hook(receiver)) as runtime:
+        await until(lambda: counted(runtime, "hook", "delivered") == 2)
+        metrics = runtime.metrics
+        await until(lambda: value(metrics, "latency_seconds_count", stage="deliver") > 0)
+        assert value(metrics, "batch_records_sum", stage="deliver") == 3
+        assert value(metrics, "records_written_total", stage="deliver", topic="deadletter") == 1
+        assert value(metrics, "written_bytes_total", stage="deliver", topic="deadletter") > 0
+        assert value(metrics, "lag_records", stage="deliver", topic="alerts") == 0
+
+
+async def test_the_lag_is_what_a_sink_that_is_down_still_owes(tansu: KafkaSettings) -> None:
+    await write(tansu, [write_alert(alert(n)) for n in range(3)])
+    down = WebhookSinkSettings(name="down", url="http://127.0.0.1:1/", secret_env="HOOK")
+    async with deliver(tansu, down) as runtime:
+        await until(lambda: value(runtime.metrics, "lag_records", stage="deliver", topic="alerts") == 3)
+
+
+async def test_an_alert_with_a_malformed_id_is_dead_lettered_and_the_next_one_is_sent(tansu: KafkaSettings) -> None:
+    await write(tansu, [write_alert(alert(1, id="a\nb")), write_alert(alert(2))])
+    async with Receiver() as receiver, deliver(tansu, hook(receiver)) as runtime:
+        await until(lambda: counted(runtime, "hook", "delivered") == 1)
+        assert counted(runtime, "hook", "broken") == 1 and runtime.health.why is None
+    assert [(letter.reason, "id" in letter.detail) for letter in await letters(tansu)] == [("bad_payload", True)]

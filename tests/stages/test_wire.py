@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from streamer.schemas import RECORDS, schema
 from streamer.stages import wire
 from streamer.stages.envelope import write_frame
 from streamer.stages.times import EARLIEST, LATEST
-from streamer.stages.wire.body import TIMES
+from streamer.stages.wire.body import LARGEST, TIMES
 from streamer.stages.wire.dead import HEADER_BYTES, LARGEST_PAYLOAD
 from streamer.topology import TOPIC
 from tests.builders import (
@@ -65,7 +65,7 @@ NAMED: dict[str, st.SearchStrategy[Any]] = {
 }
 TYPED: dict[Any, st.SearchStrategy[Any]] = {
     str: texts,
-    int: st.integers(0, 2**53),
+    int: st.integers(0, LARGEST),
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     bytes: st.binary(max_size=20),
@@ -106,6 +106,8 @@ CODECS: dict[str, tuple[type, Callable[[Any], Message], Callable[[Record], Any],
     "late": (Late, wire.write_late, wire.read_late, a_late()),
     "deadletter": (DeadLetter, wire.write_deadletter, wire.read_deadletter, a_dead_letter()),
 }
+OPTIONAL = {("scores", "may_alert")}
+"""Fields that older writers do not know."""
 each_noun = pytest.mark.parametrize("name", CODECS)
 
 
@@ -140,7 +142,7 @@ def test_every_published_schema_is_itself_valid(name: str) -> None:
 def test_a_schema_names_exactly_the_fields_of_its_noun(name: str) -> None:
     fields = [field.name for field in dataclasses.fields(CODECS[name][0])]
     assert list(schema(name)["properties"]) == fields
-    assert schema(name)["required"] == fields
+    assert schema(name)["required"] == [field for field in fields if (name, field) not in OPTIONAL]
 
 
 @each_noun
@@ -148,7 +150,7 @@ def test_a_schema_refuses_a_record_without_any_one_of_its_fields(name: str) -> N
     body = msgspec.json.decode(CODECS[name][1](CODECS[name][3]).value or b"")
     validator = Draft202012Validator(schema(name))
     assert validator.is_valid(body)
-    for field in body:
+    for field in schema(name)["required"]:
         assert not validator.is_valid({key: value for key, value in body.items() if key != field}), field
 
 
@@ -191,6 +193,41 @@ def test_a_value_that_speaks_of_another_session_than_its_key_is_refused(name: st
     with pytest.raises(BadRecord) as caught:
         read(a_record(write(value), key=b"elsewhere"))
     assert caught.value.reason == Reason.BAD_KEY
+
+
+WRONG: tuple[Any, ...] = ("", "a b", "a\nb", "é", "-a", "a" * 65, -1, LARGEST + 1, -0.5, 1.5)
+"""Values of the right type that one or another field may not have."""
+
+
+def changed(plain: Any) -> Iterator[Any]:
+    """`plain` with one text or number at any depth replaced by each wrong value of its type."""
+    if isinstance(plain, dict):
+        yield from ((plain | {key: other}) for key, value in plain.items() for other in changed(value))
+    elif isinstance(plain, list):
+        yield from ([*plain[:at], other, *plain[at + 1 :]] for at, value in enumerate(plain) for other in changed(value))
+    elif type(plain) in (str, int, float):
+        yield from (value for value in WRONG if type(value) is type(plain))
+
+
+@each_noun
+def test_readers_refuse_the_ids_counts_and_shares_that_the_schema_refuses(name: str) -> None:
+    _, write, read, value = CODECS[name]
+    record, validator, refused = a_record(write(value)), Draft202012Validator(schema(name)), 0
+    for body in changed(msgspec.json.decode(record.value or b"")):
+        found = [e for whole in validator.iter_errors(body) for e in (whole, *(whole.context or ()))]
+        if any(e.validator in ("minimum", "maximum") or (e.validator == "pattern" and "{0,63}" in str(e.validator_value)) for e in found):
+            refused += 1
+            with pytest.raises(BadRecord):
+                read(dataclasses.replace(record, value=msgspec.json.encode(body)))
+    assert refused > 5
+
+
+def test_scores_of_a_writer_that_does_not_know_may_alert_may_alert() -> None:
+    record = a_record(wire.write_scores(some_scores()))
+    body = msgspec.json.decode(record.value or b"")
+    del body["may_alert"]
+    read = wire.read_scores(dataclasses.replace(record, value=msgspec.json.encode(body)))
+    assert isinstance(read, Scores) and read.may_alert
 
 
 def test_times_are_text_and_a_time_as_a_number_is_refused() -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 
 from streamer.config import AlignSettings
 from streamer.errors import Reason
-from streamer.events import Clock, ClosedBy, Event, Mark, Micros, Modality, Pace, SessionId, SessionMark, Window
+from streamer.events import Clock, ClosedBy, Event, Mark, Micros, Modality, Pace, SessionId, SessionMark, TrackState, Window
 from streamer.stages.align.outputs import LowWater, Output, Rejected, Tally
 from streamer.stages.align.session import Session
 from streamer.stages.align.tracks import LONG_AGO
@@ -54,8 +54,8 @@ class Aligner:
         before = clock if clock > item.arrival else min(self._clocks[modality], clock)
         self._clocks[modality] = max(self._clocks[modality], clock)
         session = self._sessions.get(item.track.session)
-        if refused := self._refuse(session, item, clock):
-            return [refused]
+        if rejected := self._refuse(session, item, clock):
+            return [rejected]
         if session is None:
             session = self._begin(item.track.session, item.pace, item.start if isinstance(item, Event) else item.until)
         if isinstance(item, Mark):
@@ -211,6 +211,16 @@ class Aligner:
             self._out[kept] = session
 
     # -- gauges -------------------------------------------------------------------------------------------------------
+
+    def delays(self) -> dict[Modality, Micros]:
+        """How far the slowest active track's watermark is behind its topic's clock, as of the last tick. Live sessions only."""
+        found = dict[Modality, Micros]()
+        for session in self._sessions.values():
+            for track in session.tracks.values() if session.live else ():
+                reached = self._reached[track.modality]
+                if track.state(reached, Micros(self.settings.idle)) is TrackState.ACTIVE:
+                    found[track.modality] = max(found.get(track.modality, LONG_AGO), Micros(reached - track.watermark))
+        return found
 
     def watermarks(self) -> dict[SessionId, Micros]:
         """Each session's watermark; sessions that have none yet are left out."""

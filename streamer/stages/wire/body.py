@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -15,6 +15,7 @@ import msgspec
 
 from streamer.errors import BadRecord, Reason
 from streamer.events import Headers, Message, Micros, Record
+from streamer.ids import ID
 from streamer.stages import headers as header
 from streamer.stages.envelope import payload
 from streamer.stages.headers import shown
@@ -25,6 +26,14 @@ Noun = TypeVar("Noun")
 JSON = "application/json"
 TIMES = frozenset({"start", "end", "at", "arrival", "trigger"})
 """Names of fields that hold a point in time; other `Micros` are lengths and stay numbers."""
+_IDS = frozenset({"id", "window", "session", "source"})
+_COUNTS = frozenset({"revision", "partition", "offset", "events", "payload_size"})
+_SHARES = frozenset({"probability", "confidence", "covered", "score", "threshold", "left", "top", "right", "bottom"})
+LARGEST = 2**53 - 1
+"""The largest whole number that every reader of JSON reads as it was written."""
+
+_Check = Callable[[Any, str], None]
+"""Raises BadRecord for a value that its schema does not allow; the text says where it stands."""
 
 
 class _Codec(NamedTuple):
@@ -41,11 +50,13 @@ def dump(noun: Any) -> dict[str, Any]:
 
 
 def load(plain: object, noun: type[Noun]) -> Noun:
-    """Plain values as a noun. Raises BadRecord, naming the field."""
+    """Plain values as a noun whose ids, counts and shares are as its schema has them. Raises BadRecord, naming the field."""
     try:
-        return msgspec.convert(_with_micros(plain, noun), noun)
+        found = msgspec.convert(_with_micros(plain, noun), noun)
     except msgspec.ValidationError as exc:
         raise BadRecord(Reason.BAD_PAYLOAD, f"value: {exc}") from None
+    _check_fields(found, "$")
+    return found
 
 
 def parse(record: Record, kinds: frozenset[str]) -> tuple[str, Any]:
@@ -111,6 +122,62 @@ def _codec(name: str, kind: Any) -> _Codec | None:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and any(_codecs(kind).values()):
         return _Codec(dump, partial(_with_micros, noun=kind))
     return None
+
+
+@cache
+def _checks(noun: type) -> tuple[tuple[str, _Check], ...]:
+    """The fields in which something may be wrong, with what finds it."""
+    hints = get_type_hints(noun)
+    found = ((field.name, _check(field.name, hints[field.name])) for field in dataclasses.fields(noun))
+    return tuple((name, check) for name, check in found if check)
+
+
+def _check(name: str, kind: Any) -> _Check | None:
+    args = get_args(kind)
+    if NoneType in args:
+        inner = _check(name, next(arg for arg in args if arg is not NoneType))
+        return partial(_check_unless_none, inner) if inner else None
+    if get_origin(kind) is tuple and (inner := _check("", args[0])):
+        return partial(_check_each, inner)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _check_fields if _checks(kind) else None
+    if get_origin(kind) and len(args) == 2 and (inner := _check("", args[1])):
+        return lambda values, where: _check_each(inner, values.values(), where)
+    for names, check in ((_IDS, _check_id), (_COUNTS, _check_count), (_SHARES, _check_share)):
+        if name in names:
+            return check
+    return None
+
+
+def _check_fields(noun: Any, where: str) -> None:
+    kind: type = type(noun)
+    for name, check in _checks(kind):
+        check(getattr(noun, name), f"{where}.{name}")
+
+
+def _check_unless_none(inner: _Check, value: Any, where: str) -> None:
+    if value is not None:
+        inner(value, where)
+
+
+def _check_each(inner: _Check, values: Iterable[Any], where: str) -> None:
+    for value in values:
+        inner(value, where + "[...]")
+
+
+def _check_id(value: str, where: str) -> None:
+    if not ID.match(value):
+        raise BadRecord(Reason.BAD_PAYLOAD, f"value: {where}: {shown(value)} is no id")
+
+
+def _check_count(value: int, where: str) -> None:
+    if not 0 <= value <= LARGEST:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"value: {where}: {str(value)[:32]} is not in 0..{LARGEST}")
+
+
+def _check_share(value: float, where: str) -> None:
+    if not 0 <= value <= 1:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"value: {where}: {value} is not in 0..1")
 
 
 def _with_micros(plain: Any, noun: type) -> Any:

@@ -1,0 +1,145 @@
+"""One rule in one session: what it finds now, what was said of that, and what is still to be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from streamer.events import Alert, AlertState, Micros
+from streamer.rules import Rule
+from streamer.stages.announce import Cause, announce, begin, edge_of, retract, say
+from streamer.stages.episodes import Episode, Levels, Point
+from streamer.stages.memory import Judged, RuleMemory, Seen, Sent, SessionMemory
+from streamer.stages.naming import concerned, has_anchor, match
+from streamer.stages.timeline import Change, Timeline
+
+Pairs = list[tuple[Episode, Sent | None]]
+
+
+class Line:
+    """Works on `mine`, the rule's part of `memory`. What else it holds follows from them, and is built anew after a restart.
+
+    `owner`: the alert of each episode that has one, by the episode's start. `pending`: alerts to be looked at on the next
+    occasion, by id; a look at any other would find nothing to say.
+    """
+
+    def __init__(self, memory: SessionMemory, mine: RuleMemory, rule: Rule, *, step: float) -> None:
+        self.memory, self.mine, self.rule, self.step = memory, mine, rule, step
+        judged, edge = mine.judged, edge_of(memory, mine)
+        seen = [memory.seen[start] for start in sorted(memory.seen) if start >= edge]
+        levels = Levels(threshold=judged.threshold, stays=judged.stays, hop=judged.hop)
+        self.timeline = Timeline(levels, mine.carry, (_point(judged, one) for one in seen))
+        self.owner = {sent.start: sent for sent in mine.sent if not sent.settled and sent.state is not AlertState.RETRACTED}
+        self.pending = {sent.id: sent for sent in self.owner.values()}
+
+    def judge(self, start: Micros | None, cause: Cause, *, quiet: bool) -> Iterator[Alert]:
+        """What there is to say after a revision of the window at `start`, or after a mark. `quiet`: nothing follows for now."""
+        looked = set[str]()
+        if start is not None and start >= edge_of(self.memory, self.mine):
+            seen = self.memory.seen.get(start)
+            change = self.timeline.put(start, _point(self.mine.judged, seen) if seen else None)
+            pairs, gone = self._renamed(change) if change else (self._holding(start), [])
+            for lost in gone:
+                yield self._retract(lost, cause)
+            for episode, known in pairs:
+                if sent := known or begin(self.memory, self.mine, self.rule, episode):
+                    looked.add(sent.id)
+                    yield from self._announce(episode, sent, cause, quiet=quiet)
+        if cause.final:
+            self.pending |= {sent.id: sent for sent in self.owner.values()}
+        if cause.occasion:
+            yield from self._look(looked, cause, quiet=quiet)
+
+    def _look(self, looked: set[str], cause: Cause, *, quiet: bool) -> Iterator[Alert]:
+        """Look at the other alerts of which there may be something to say."""
+        for sent in sorted((sent for name, sent in self.pending.items() if name not in looked), key=lambda sent: (sent.start, sent.id)):
+            if episode := self.timeline.at(sent.start):
+                yield from self._announce(episode, sent, cause, quiet=quiet)
+
+    def freeze(self, edge: Micros, cause: Cause) -> Iterator[Alert]:
+        """Windows before `edge` leave, and change no alert any more."""
+        edge = max(edge, self.mine.edge or edge)
+        self.timeline.freeze(edge)
+        self.mine.carry = carry = self.timeline.carry
+        self.mine.best = self._best(carry) if carry and carry.start not in self.owner else None
+        yield from self._settle(carry.start if carry else edge, cause)
+
+    def end(self, cause: Cause) -> Iterator[Alert]:
+        """Nothing goes on: what is open is resolved, and all is settled."""
+        self.timeline = Timeline(self.timeline.levels)
+        self.mine.carry = self.mine.best = None
+        yield from self._settle(None, cause)
+
+    def peaks(self, start: Micros) -> bool:
+        """Whether a window is the peak of an episode."""
+        episode = self.timeline.at(start)
+        return episode is not None and episode.peak_at == start
+
+    def _announce(self, episode: Episode, sent: Sent, cause: Cause, *, quiet: bool) -> Iterator[Alert]:
+        newest, hop = self.memory.newest, self.mine.judged.hop
+        resolved = quiet or (newest is not None and episode.closed(newest, hop))
+        yield from announce(self.memory, self.mine, self.rule, episode, sent, resolved=resolved, step=self.step, cause=cause)
+        self.owner[episode.start] = sent
+        if cause.occasion and resolved:
+            self.pending.pop(sent.id, None)
+        else:
+            self.pending[sent.id] = sent
+        size = len(msgspec.json.encode(sent))
+        self.memory.grown += max(0, size - sent.size)
+        sent.size = size
+
+    def _retract(self, sent: Sent, cause: Cause) -> Alert:
+        self.pending.pop(sent.id, None)
+        return retract(self.memory, self.rule.id, sent, cause)
+
+    def _holding(self, start: Micros) -> Pairs:
+        """The episode in which the window lies, if it is an alert: its words may be new though its score is not."""
+        episode = self.timeline.at(start)
+        sent = self.owner.get(episode.start) if episode else None
+        return [(episode, sent)] if episode and sent else []
+
+    def _renamed(self, change: Change) -> tuple[Pairs, list[Sent]]:
+        """The episodes that a change made or moved, each with its alert; and the alerts that hold no more (law 4 of decide)."""
+        before = [sent for episode in change.old if (sent := self.owner.pop(episode.start, None))]
+        new = [episode for episode in change.new if self._long(episode)]
+        if len(change.old) == len(change.new) == len(before) == len(new) == 1 and has_anchor(new[0], before[0]):
+            return [(new[0], before[0])], []  # one that went on: it keeps its alert
+        for sent in before:
+            new += self._between(sent.anchor, sent.anchor)
+        alerts = [sent for sent in self.mine.sent if not sent.settled]
+        episodes, touched = concerned(new, alerts, self._between)
+        for episode in episodes:
+            self.owner.pop(episode.start, None)
+        pairs = match(episodes, touched)
+        kept = {id(sent) for _, sent in pairs if sent}
+        gone = {sent.id: sent for sent in (*before, *touched) if id(sent) not in kept and sent.state is not AlertState.RETRACTED}
+        return pairs, list(gone.values())
+
+    def _between(self, first: Micros, last: Micros) -> list[Episode]:
+        return [episode for episode in self.timeline.between(first, last) if self._long(episode)]
+
+    def _long(self, episode: Episode) -> bool:
+        return episode.longest * self.mine.judged.hop >= self.rule.duration
+
+    def _best(self, carry: Episode) -> Seen | None:
+        kept = self.mine.best if self.mine.best and self.mine.best.start == carry.peak_at else None
+        return self.memory.seen.get(carry.peak_at, kept)
+
+    def _settle(self, before: Micros | None, cause: Cause) -> Iterator[Alert]:
+        yield from settle(self.memory, self.rule.id, self.mine, before, cause)
+        self.owner = {start: sent for start, sent in self.owner.items() if not sent.settled}
+        self.pending = {name: sent for name, sent in self.pending.items() if not sent.settled}
+
+
+def settle(memory: SessionMemory, rule: str, mine: RuleMemory, before: Micros | None, cause: Cause) -> Iterator[Alert]:
+    """Alerts whose last window lies `before` (None: all) change no more. One that is open is resolved first."""
+    for sent in mine.sent:
+        if not sent.settled and (before is None or sent.last < before):
+            if sent.open:
+                yield say(memory, rule, sent, AlertState.RESOLVED, cause)
+            sent.settle()
+
+
+def _point(judged: Judged, seen: Seen) -> Point:
+    return Point(seen.start, seen.end, seen.scores.get(judged.label, 0.0), seen.scores.get(judged.second, 0.0))
