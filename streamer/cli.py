@@ -1,6 +1,7 @@
 """The `streamer` command: roles and tools. The only place that reads the environment.
 
-Every command says what it needs in its `--help`. Exit codes: 0 done, 1 failed, 2 the configuration is wrong.
+Every command says what it needs in its `--help`. Exit codes: 0 done, 1 failed, 2 the configuration is wrong, 130 stopped by
+Ctrl-C before it was done. Nothing that is printed is taken for markup: paths, titles and words come from elsewhere.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 import yaml
 from rich.console import Console
+from rich.text import Text
 
 from streamer import __version__
 from streamer.config import Config, WebhookSinkSettings, load
@@ -32,12 +34,14 @@ for name, sub in (("config", config_app), ("topics", topics_app), ("weights", we
     app.add_typer(sub, name=name)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The YAML file that all roles share.", envvar="STREAMER_CONFIG")]
-console = Console()
+Level = Literal["debug", "info", "warning", "error"]
+INTERRUPTED = 130  # as shells say it of SIGINT
+console = Console(markup=False, emoji=False)
 
 
 def home() -> Path:
     """Where weights, the broker's files and the demo's output live: STREAMER_HOME, or a folder in the user's cache."""
-    return Path(os.environ.get("STREAMER_HOME") or Path.home() / ".cache" / "streamer")
+    return Path(os.environ.get("STREAMER_HOME") or Path.home() / ".cache" / "streamer").absolute()
 
 
 def with_home(config: Config) -> Config:
@@ -45,22 +49,42 @@ def with_home(config: Config) -> Config:
     return config if config.home else config.model_copy(update={"home": home()})
 
 
-def secrets_of(config: Config) -> dict[str, str]:
-    """The values of the environment variables that the configuration names. Raises ConfigError, naming those that are missing."""
+def secrets_of(config: Config, *, role: str | None = None) -> dict[str, str]:
+    """The values of the environment variables that the configuration names for this role (None: for all of them).
+
+    The broker's password is everybody's, the cameras' are ingest's, the sinks' are deliver's. Raises ConfigError, naming those
+    that are missing.
+    """
     wanted = {config.kafka.password_env}
-    wanted |= {source.password_env for session in config.sessions for source in session.sources}
-    wanted |= {sink.secret_env for sink in config.deliver.sinks if isinstance(sink, WebhookSinkSettings)}
+    if role in (None, "ingest"):
+        wanted |= {source.password_env for session in config.sessions for source in session.sources}
+    if role in (None, "deliver"):
+        wanted |= {sink.secret_env for sink in config.deliver.sinks if isinstance(sink, WebhookSinkSettings)}
     names = sorted(name for name in wanted if name)
     if missing := [name for name in names if not os.environ.get(name)]:
         raise ConfigError(f"the configuration names environment variables that are not set: {', '.join(missing)}")
     return {name: os.environ[name] for name in names}
 
 
+def check(config: Config) -> None:
+    """What the file alone does not show: the rules it names, the secrets, the sinks' urls. Raises ConfigError."""
+    from streamer.rules import load_rules
+    from streamer.sinks.webhook import checked_url, signer
+
+    load_rules(config.rules)
+    sinks = [sink for sink in config.deliver.sinks if isinstance(sink, WebhookSinkSettings)]
+    for sink in sinks:
+        checked_url(sink)
+    secrets = secrets_of(config)
+    for sink in sinks:
+        signer(sink, secrets[sink.secret_env])
+
+
 @app.callback(invoke_without_command=True)
 def common(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (default: info; for the demo, warning).")] = None,
+    log_level: Annotated[Level | None, typer.Option(help="How much is logged (default: info; for the demo, warning).")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="One JSON object per log line.")] = False,
 ) -> None:
     """Real-time multimodal alerting on Kafka.
@@ -84,7 +108,7 @@ def role(context: typer.Context, name: Annotated[str, typer.Argument(help=f"One 
 
     configure_logging(name, context.obj)
     settings = with_home(load(config))
-    raise typer.Exit(run_role(name, settings, secrets_of(settings)))
+    raise typer.Exit(run_role(name, settings, secrets_of(settings, role=name)))
 
 
 @app.command()
@@ -96,7 +120,7 @@ def run(context: typer.Context, config: ConfigPath) -> None:
     from streamer.supervise import run_all
 
     settings = with_home(load(config))
-    secrets_of(settings)
+    check(settings)
     password = os.environ.get(settings.kafka.password_env or "")
     asyncio.run(run_all(settings, password=password, logging=context.obj))
 
@@ -108,6 +132,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for alert JSON and snapshots.")] = Path("out/demo"),
     scene: Annotated[Path, typer.Option(help="The scene to play.")] = Path("deploy/demo/scene.yaml"),
     bootstrap: Annotated[str, typer.Option(help="A real Kafka (host:port) instead of the embedded broker.")] = "embedded",
+    overtime: Annotated[float, typer.Option(min=0, help="Seconds beyond the scene's length until the demo gives up.")] = 120,
 ) -> None:
     """Play a composed scene of about a minute through the whole pipeline and compare the alerts with its script.
 
@@ -115,7 +140,13 @@ def demo(
     """
     from streamer.demo import play
 
-    raise typer.Exit(asyncio.run(play(scene, out=out, fast=fast, home=home(), bootstrap=bootstrap, logging=context.obj)))
+    work = play(scene, out=out, fast=fast, home=home(), bootstrap=bootstrap, logging=context.obj, overtime=overtime)
+    try:
+        code = asyncio.run(work)
+    except KeyboardInterrupt:
+        console.print("stopped; every role has ended")
+        code = INTERRUPTED
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -133,23 +164,23 @@ def stages() -> None:
 def config_check(config: ConfigPath) -> None:
     """Say whether the file is valid; name every wrong field if not."""
     settings = load(config)
-    if settings.rules:
-        from streamer.rules import load_rules
-
-        load_rules(settings.rules)
-    secrets_of(settings)
+    check(settings)
     console.print(f"{config}: ok, {len(settings.sessions)} sessions, {sum(len(s.sources) for s in settings.sessions)} sources")
 
 
 @config_app.command("show")
 def config_show(config: ConfigPath) -> None:
-    """Print the configuration with all defaults. Logins inside URLs are not shown."""
+    """Print the configuration with all defaults. Logins inside URLs, and where webhooks lead to on their host, are not shown."""
+    from streamer.sinks.webhook import shown_url
     from streamer.sources.urls import redact
 
     shown = load(config).model_dump(mode="json")
     for session in shown["sessions"]:
         for source in session["sources"]:
             source["url"] = redact(source["url"])
+    for sink in shown["deliver"]["sinks"]:
+        if "url" in sink:
+            sink["url"] = shown_url(sink["url"])
     sys.stdout.write(yaml.safe_dump(shown, sort_keys=False))
 
 
@@ -214,7 +245,8 @@ def dead_ls(
     """List dead letters, oldest first."""
     from streamer.kafka.deadletters import print_list
 
-    asyncio.run(print_list(_kafka(config), console, stage=stage, reason=reason, session=session))
+    # it escapes what looks like markup itself, so it gets a console that reads markup
+    asyncio.run(print_list(_kafka(config), Console(emoji=False), stage=stage, reason=reason, session=session))
 
 
 @dead_app.command("show")
@@ -226,7 +258,7 @@ def dead_show(
     """Show one dead letter: headers, reason, origin, the payload's size and digest."""
     from streamer.kafka.deadletters import print_one
 
-    asyncio.run(print_one(_kafka(config), console, letter, save=save))
+    asyncio.run(print_one(_kafka(config), Console(emoji=False), letter, save=save))
 
 
 def _kafka(path: Path) -> Kafka:
@@ -241,8 +273,12 @@ def main() -> None:
     try:
         app()
     except ConfigError as exc:
-        Console(stderr=True).print(f"[bold red]configuration:[/] {exc}", highlight=False)
+        _complain("configuration:", exc)
         sys.exit(2)
     except StreamerError as exc:
-        Console(stderr=True).print(f"[bold red]failed:[/] {exc}", highlight=False)
+        _complain("failed:", exc)
         sys.exit(1)
+
+
+def _complain(what: str, exc: StreamerError) -> None:
+    Console(stderr=True).print(Text.assemble((what, "bold red"), f" {exc}"), soft_wrap=True)

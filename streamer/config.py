@@ -7,6 +7,7 @@ written: `secret_env: NAME` says which environment variable holds one (the comma
 from __future__ import annotations
 
 import re
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,8 @@ from streamer.events import MILLISECOND, SECOND, Micros, Modality, Pace
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(us|ms|s|min|h)$")
+_QUOTED = re.compile(r"""(['"])(?!<)[^'"]{2,}\1""")  # in a message of PyYAML: the file's own words, but not the names of its tokens
+_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,40}$")
 _UNIT = {"us": 1, "ms": 1_000, "s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000}
 
 
@@ -83,11 +86,24 @@ class SourceSettings(Settings):
 
 
 class SessionSettings(Settings):
-    """One watched place and its sources. `expect` lists modalities that alignment waits for from the start."""
+    """One watched place and its sources. `expect` lists modalities that alignment waits for from the start.
+
+    A source's name is its track's identity, so names differ; a session is live or recorded as a whole (DESIGN section 2).
+    """
 
     id: Id
     sources: tuple[SourceSettings, ...] = ()
     expect: tuple[Modality, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [source.name for source in self.sources]
+        if double := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"source names must differ within session {self.id}, twice: {', '.join(double)}")
+        if len({source.pace for source in self.sources}) > 1:
+            paces = ", ".join(f"{source.name} is {source.pace.value}" for source in self.sources)
+            raise ValueError(f"the sources of session {self.id} must have one pace, live or recorded: {paces}")
+        return self
 
     def expected(self) -> tuple[Modality, ...]:
         """What to wait for: `expect` if given, else what the sources carry (transcripts where there is audio)."""
@@ -172,7 +188,8 @@ class LogSinkSettings(Settings):
 class WebhookSinkSettings(Settings):
     """Signed POST (Standard Webhooks). `secret_env` names the variable that holds the `whsec_...` secret.
 
-    Plain http is for loopback only, unless `allow_http`.
+    Plain http is for loopback only, unless `allow_http`. An address that is not public (10.0.0.7, a name of this network)
+    needs `allow_private`. `timeout` bounds a whole attempt, from the look-up of the name to the last header of the answer.
     """
 
     type: Literal["webhook"] = "webhook"
@@ -180,7 +197,8 @@ class WebhookSinkSettings(Settings):
     url: str
     secret_env: str
     allow_http: bool = False
-    timeout: Duration = Micros(10 * SECOND)
+    allow_private: bool = False
+    timeout: Annotated[Duration, Field(gt=0)] = Micros(10 * SECOND)
 
 
 Sink = Annotated[LogSinkSettings | WebhookSinkSettings, Field(discriminator="type")]
@@ -230,13 +248,30 @@ class Config(Settings):
 
 def load(path: Path) -> Config:
     """Read and check a YAML file; relative paths in it count from its own folder. Raises ConfigError, naming each wrong field."""
+    return parse(read_yaml(path) or {}, origin=str(path), folder=path.parent)
+
+
+def read_yaml(path: Path | Traversable) -> Any:
+    """What stands in a YAML file. Raises ConfigError with the place and the problem, but without the text: it may hold a login."""
     try:
-        raw = yaml.safe_load(path.read_text("utf-8")) or {}
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    except (UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigError(f"{path} is not YAML: {exc}") from exc
-    return parse(raw, origin=str(path), folder=path.parent)
+    except (ValueError, RecursionError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{path} is not YAML: {_problem(exc)}") from None
+
+
+def _problem(exc: Exception) -> str:
+    """Line, column and what is wrong there. Whatever PyYAML quotes from the file is left out."""
+    if isinstance(exc, yaml.MarkedYAMLError):
+        mark = exc.problem_mark or exc.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        return where + _QUOTED.sub("(...)", exc.problem or exc.context or "wrong")
+    if isinstance(exc, yaml.reader.ReaderError):
+        return f"character {exc.position + 1}: {exc.reason}"
+    if isinstance(exc, UnicodeDecodeError):
+        return f"byte {exc.start + 1} is not UTF-8"
+    return "it is nested too deep" if isinstance(exc, RecursionError) else "a date or number in it does not exist"
 
 
 def parse(raw: object, *, origin: str = "configuration", folder: Path | None = None) -> Config:
@@ -244,17 +279,31 @@ def parse(raw: object, *, origin: str = "configuration", folder: Path | None = N
     try:
         config = Config.model_validate(raw)
     except ValidationError as exc:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in exc.errors(include_input=False)]
-        raise ConfigError(f"{origin} is not valid:\n" + "\n".join(lines)) from None
+        raise ConfigError(f"{origin} is not valid:\n{wrong_fields(exc)}") from None
     return _anchored(config, folder.resolve()) if folder else config
 
 
+def wrong_fields(exc: ValidationError) -> str:
+    """One line for each wrong field. A key that cannot be a field is not shown: `url:rtsp://...` without a space is a key."""
+    lines = []
+    for error in exc.errors(include_input=False):
+        place = [str(part) if isinstance(part, int) or _FIELD.match(part) else "(a key that is none)" for part in error["loc"]]
+        lines.append(f"  {'.'.join(place) or 'file'}: {error['msg']}")
+    return "\n".join(lines)
+
+
 def _anchored(config: Config, folder: Path) -> Config:
-    """Relative paths made absolute: the file may be written again elsewhere, for the children of `streamer run`."""
+    """Relative paths made absolute: the children of `streamer run` get this configuration, not the file."""
     sessions = tuple(
         session.model_copy(update={"sources": tuple(_at(source, folder) for source in session.sources)}) for session in config.sessions
     )
-    return config.model_copy(update={"rules": folder / config.rules if config.rules else None, "sessions": sessions})
+    kafka = config.kafka.model_copy(update={"ca_file": _under(folder, config.kafka.ca_file)})
+    paths = {"rules": _under(folder, config.rules), "home": _under(folder, config.home)}
+    return config.model_copy(update={"kafka": kafka, "sessions": sessions, **paths})
+
+
+def _under(folder: Path, path: Path | None) -> Path | None:
+    return folder / path if path else None
 
 
 def _at(source: SourceSettings, folder: Path) -> SourceSettings:

@@ -7,6 +7,8 @@ watches `alerts` and `scores` as any client may.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
+from rich.text import Text
 
 from streamer.config import Config, parse
 from streamer.errors import ConfigError, Transient
@@ -24,12 +27,12 @@ from streamer.kafka.client import Kafka
 from streamer.kafka.log import LogReader
 from streamer.kafka.topics import create_topics
 from streamer.roles import FAILED, OK, Logging
-from streamer.sinks.log import line
+from streamer.sinks.log import printable
 from streamer.snapshot import snapshot
-from streamer.sources.scene import Scene, load_scene
+from streamer.sources.scene import load_scene
 from streamer.stages.media import decode_image, encode_jpeg
 from streamer.stages.wire import read_alert, read_scores
-from streamer.story import Story, compare, summary
+from streamer.story import Story, compare, problems, said, summary
 from streamer.supervise import Supervisor, beside, broker
 from streamer.topology import ROLES
 
@@ -37,29 +40,31 @@ SESSION = "demo"
 PARTITIONS = 4
 READY = 120.0  # seconds that the roles may take to load their weights
 SETTLE = 4.0  # seconds without a new alert, after the session's end, until the summary
-OVERTIME = 120.0  # seconds beyond the scene's length until the demo gives up
 MAX_PIXELS = 34_000_000
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-async def play(scene: Path, *, out: Path, fast: bool, home: Path, bootstrap: str, logging: Logging) -> int:
-    """Run the demo. Returns the exit code: 0 only if the alerts are those of the script."""
+async def play(scene: Path, *, out: Path, fast: bool, home: Path, bootstrap: str, logging: Logging, overtime: float) -> int:
+    """Run the demo. Returns the exit code: 0 only if the alerts are those of the script.
+
+    It gives up `overtime` seconds beyond the scene's length, and then still shows what came.
+    """
     began = time.monotonic()
     script = load_scene(scene)
-    console.print(f"[bold]streamer demo[/]: {script.title}, {script.duration:.0f} s, {'as fast as it goes' if fast else 'at real pace'}")
-    console.print("[dim]The scene is composed from real recordings; scores are uncalibrated.[/]")
+    clear(out)
+    pace = "as fast as it goes" if fast else "at real pace"
+    console.print(Text.assemble(("streamer demo", "bold"), f": {printable(script.title)}, {script.duration:.0f} s, {pace}"))
+    console.print("The scene is composed from real recordings; scores are uncalibrated.", style="dim")
     async with broker(demo_config(scene, fast=fast, home=home, bootstrap=bootstrap)) as config:
-        story, start = await perform(config, script, out, logging=logging)
+        story, start = await perform(config, out, logging=logging, limit=script.duration + overtime)
     verdicts, wrong = compare(script.expect, story, start)
     console.print(summary(verdicts, wrong, story, start, fast=fast))
-    console.print(f"{time.monotonic() - began:.0f} s in all; alerts and snapshots are in [bold]{out}[/]")
-    missed = [v.expected.rule for v in verdicts if not v.alert]
-    if missed or wrong:
-        problems = [f"missed {', '.join(missed)}"] * bool(missed) + [f"{len(wrong)} not in the script"] * bool(wrong)
-        console.print(f"[bold red]not as the script says:[/] {'; '.join(problems)}")
+    console.print(Text.assemble(f"{time.monotonic() - began:.0f} s in all; alerts and snapshots are in ", (str(out), "bold")))
+    if found := problems(verdicts, wrong, story):
+        console.print(Text.assemble(("not as the script says: ", "bold red"), "; ".join(found)))
         return FAILED
-    console.print("[bold green]Everything that must fire fired, and nothing else.[/]")
+    console.print("Everything that must fire fired, and nothing else.", style="bold green")
     return OK
 
 
@@ -82,15 +87,23 @@ def demo_config(scene: Path, *, fast: bool, home: Path, bootstrap: str) -> Confi
 
 
 def free_block(count: int) -> int:
-    """The first of `count` ports in a row on 127.0.0.1 that nobody listens on now. Raises ConfigError."""
+    """The first of `count` ports in a row on 127.0.0.1 that nobody listens on, ours until this process ends. Raises ConfigError.
+
+    The roles bind theirs only seconds later, so a block is taken by name first: an abstract socket address, which exists
+    once per machine and goes with its process.
+    """
     for base in range(9_460, 12_000, count):
+        name = socket.socket(socket.AF_UNIX)
         try:
+            name.bind(f"\0streamer-ports-{base}")
             with ExitStack() as held:
                 for port in range(base, base + count):
                     held.enter_context(closing(socket.create_server(("127.0.0.1", port))))
-            return base
         except OSError:
+            name.close()
             continue
+        name.detach()  # stays open: it is what makes the block ours
+        return base
     raise ConfigError(f"no {count} free ports in a row between 9460 and 12000")
 
 
@@ -119,8 +132,11 @@ async def until_ready(config: Config, roles: Sequence[str]) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def perform(config: Config, scene: Scene, out: Path, *, logging: Logging) -> tuple[Story, Micros]:
-    """Start the roles, then the scene; show what comes out until the session has ended. Returns it and the scene's start."""
+async def perform(config: Config, out: Path, *, logging: Logging, limit: float) -> tuple[Story, Micros]:
+    """Start the roles, then the scene; show what comes out until the session has ended, or for `limit` seconds.
+
+    Returns what came, and the scene's start.
+    """
     kafka = Kafka(config.kafka)
     await create_topics(kafka)
     rest = [role for role in ROLES if role != "ingest"]
@@ -132,7 +148,8 @@ async def perform(config: Config, scene: Scene, out: Path, *, logging: Logging) 
         console.print(f"metrics on http://{config.health.host}:PORT/metrics: {ports}")
         start = Micros((time.time_ns() // 1_000_000_000 + 2) * SECOND)
         async with running(starting(config, start), ["ingest"], logging=logging):
-            await asyncio.wait_for(follow(kafka, story, out, start), scene.duration + OVERTIME)
+            with suppress(TimeoutError):  # `story.ended` tells
+                await asyncio.wait_for(follow(kafka, story, out, start), limit)
     return story, start
 
 
@@ -167,19 +184,43 @@ async def _take(record: Record, story: Story, reader: LogReader, out: Path, star
         return
     alert = read_alert(record)
     story.add(alert)
-    console.print(f"[dim]{(alert.start - start) / SECOND:5.1f} s [/]", line(alert), soft_wrap=True)
+    console.print(said(alert, start))
     await save(alert, record, reader, out)
 
 
 async def save(alert: Alert, record: Record, reader: LogReader, out: Path) -> None:
     """Write the alert as it stands on the topic, and its best frame with boxes, where it has one that can still be read."""
-    out.mkdir(parents=True, exist_ok=True)
-    name = out / f"{alert.rule}-{alert.id[:9]}"
-    name.with_suffix(".json").write_bytes(record.value or b"")
+    name = stem(alert.rule, alert.id)
+    (out / f"{name}.json").write_bytes(record.value or b"")
     if alert.evidence.frame is None:
         return
     origin = alert.evidence.frame.ref.origin
     async for frame in reader.read(origin.topic, origin.offset, partition=origin.partition):
         picture = snapshot(alert, decode_image(frame.value or b"", MAX_PIXELS))
-        name.with_suffix(".jpg").write_bytes(encode_jpeg(picture, 90))
+        (out / f"{name}.jpg").write_bytes(encode_jpeg(picture, 90))
         return
+
+
+def stem(rule: str, id_: str) -> str:
+    """The name of an alert's files, without their ending: nothing in it can lead out of the folder."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", f"{rule[:64]}-{id_[:9]}").lstrip(".")
+
+
+def clear(out: Path) -> None:
+    """Make the folder, and take out what an earlier demo left there: each alert under its own name, and its picture. Raises ConfigError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in out.glob("*.json"):
+            if _ours(path):
+                path.unlink()
+                (out / f"{path.stem}.jpg").unlink(missing_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"cannot use the folder {out}: {exc.strerror}") from exc
+
+
+def _ours(path: Path) -> bool:
+    try:
+        alert = json.loads(path.read_bytes())
+        return bool(path.stem == stem(alert["rule"], alert["id"]))
+    except (ValueError, TypeError, KeyError):
+        return False

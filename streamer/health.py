@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 from aiohttp import web
 from prometheus_client import exposition
 
 from streamer.config import HealthSettings
+from streamer.errors import ConfigError
 from streamer.metrics import Metrics
 
 
@@ -29,10 +32,11 @@ class Health:
 
 
 class HealthServer:
-    """The only listener of a role. Use as `async with`; `port` is the one it really has."""
+    """The only listener of a role. Use as `async with`; `port` is the one it really has. Raises ConfigError where it cannot listen."""
 
     def __init__(self, settings: HealthSettings, *, health: Health, metrics: Metrics, index: int = 0) -> None:
         self._settings, self._health, self._metrics = settings, health, metrics
+        metrics.ready.labels(metrics.stage).set_function(lambda: health.why is None)
         self.port = settings.port + index if settings.port else 0
         self._runner: web.AppRunner | None = None
 
@@ -41,14 +45,23 @@ class HealthServer:
         app.add_routes([web.get("/metrics", self._serve_metrics), web.get("/livez", self._livez), web.get("/readyz", self._readyz)])
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self.port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, self._settings.host, self.port).start()
+        except OSError as exc:
+            await self._runner.cleanup()
+            raise ConfigError(self._refused(exc)) from exc
         self.port = self._runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._runner:
             await self._runner.cleanup()
+
+    def _refused(self, exc: OSError) -> str:
+        where = f"health: cannot listen on {self._settings.host} port {self.port}"
+        if exc.errno == errno.EADDRINUSE:
+            return f"{where}: it is taken, perhaps by another streamer; choose another health.port (role number n has port + n)"
+        return f"{where}: {exc.strerror}"
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:
         render, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))

@@ -94,16 +94,27 @@ def run_role(role: str, config: Config, secrets: Mapping[str, str]) -> int:
     try:
         run = entry_point(role)
         uvloop.run(_serve(role, run, config, secrets))
-    except ConfigError as exc:
-        log.error("configuration", problem=str(exc))
-        return MISCONFIGURED
-    except StreamerError as exc:
-        log.error("stopped", problem=str(exc))
-        return FAILED
-    except Exception:
-        log.exception("stopped by an unexpected error")
-        return FAILED
+    except Exception as exc:
+        return told(exc)
     return OK
+
+
+def told(exc: Exception) -> int:
+    """Say why a role ends; its exit code. An agent's task group wraps its errors: one ConfigError among them decides."""
+    errors = leaves(exc)
+    if wrong := [one for one in errors if isinstance(one, ConfigError)]:
+        log.error("configuration", problem=str(wrong[0]))
+        return MISCONFIGURED
+    if all(isinstance(one, StreamerError) for one in errors):
+        log.error("stopped", problem="; ".join(map(str, errors)))
+    else:
+        log.error("stopped by an unexpected error", exc_info=exc)
+    return FAILED
+
+
+def leaves(exc: BaseException) -> list[BaseException]:
+    """The errors inside a group, or the error itself."""
+    return [leaf for one in exc.exceptions for leaf in leaves(one)] if isinstance(exc, BaseExceptionGroup) else [exc]
 
 
 async def _serve(role: str, run: Callable[[Runtime], Awaitable[None]], config: Config, secrets: Mapping[str, str]) -> None:

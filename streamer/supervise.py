@@ -3,7 +3,8 @@
 Laws
 1. A child that fails is started again with back-off; one that says "my configuration is wrong" (exit 2) ends the run.
 2. Children never outlive the supervisor, however it ends (PR_SET_PDEATHSIG).
-3. Stopping asks first (SIGTERM, sources before sinks), waits, and only then kills.
+3. Stopping asks first (SIGTERM, sources before sinks, each given a moment to end before the next), waits, and only then kills.
+4. The configuration may hold logins: children read it through an inherited descriptor, and it never stands on the disk.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -29,13 +28,13 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.client import Kafka
 from streamer.kafka.embedded import EmbeddedBroker, die_with
 from streamer.kafka.topics import create_topics
-from streamer.roles import MISCONFIGURED, OK, Logging
+from streamer.roles import MISCONFIGURED, OK, Logging, leaves
 from streamer.topology import ROLES
 
 log = structlog.get_logger()
 
 FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.5, 30.0, 60.0  # seconds
-PATIENCE = 15.0  # seconds that a child has to end after SIGTERM
+PATIENCE = 15.0  # seconds that stopping may take before what is left is killed
 
 
 @dataclass(slots=True)
@@ -57,17 +56,16 @@ class Supervisor:
     roles: Sequence[str] = ROLES
     logging: Logging = field(default_factory=Logging)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    patience: float = PATIENCE
     children: dict[str, Child] = field(default_factory=dict)
     problem: str | None = None
 
     async def run(self) -> None:
         """Start all, keep them running, end them. Raises ConfigError if a child refused its configuration."""
-        with tempfile.TemporaryDirectory(prefix="streamer-") as folder:
-            path = Path(folder) / "streamer.yaml"
-            path.write_text(yaml.safe_dump(self.config.model_dump(mode="json")), "utf-8")
-            tasks = [asyncio.create_task(self._keep(role, path)) for role in self.roles]
+        with shared(self.config) as file:
+            tasks = {role: asyncio.create_task(self._keep(role, file)) for role in self.roles}
             asking: asyncio.Future[Any] = asyncio.create_task(self.stop.wait())
-            over: asyncio.Future[Any] = asyncio.gather(*tasks)
+            over: asyncio.Future[Any] = asyncio.gather(*tasks.values())
             try:
                 await asyncio.wait({asking, over}, return_when=asyncio.FIRST_COMPLETED)
             finally:  # also when cancelled
@@ -77,12 +75,14 @@ class Supervisor:
         if self.problem:
             raise ConfigError(self.problem)
 
-    async def _keep(self, role: str, path: Path) -> None:
+    async def _keep(self, role: str, file: int) -> None:
         child = self.children[role] = Child(role)
         while not self.stop.is_set():
             started = time.monotonic()
-            child.process = await self._spawn(role, path)
+            child.process = await self._spawn(role, file)
             child.starts += 1
+            if self.stop.is_set():
+                child.process.terminate()  # it was not there yet when all were asked to end
             child.exit_code = await child.process.wait()
             if child.exit_code == OK or self.stop.is_set():
                 return
@@ -96,25 +96,44 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), pause)
 
-    async def _spawn(self, role: str, path: Path) -> asyncio.subprocess.Process:
+    async def _spawn(self, role: str, file: int) -> asyncio.subprocess.Process:
         command = [sys.executable, "-m", "streamer", *self.logging.arguments]
         return await asyncio.create_subprocess_exec(
-            *command, "role", role, "--config", str(path), start_new_session=True, preexec_fn=die_with(os.getpid())
+            *command,
+            *("role", role, "--config", f"/proc/self/fd/{file}"),
+            pass_fds=(file,),
+            start_new_session=True,
+            preexec_fn=die_with(os.getpid()),
         )
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _end(self, tasks: dict[str, asyncio.Task[None]]) -> None:
+        """Law 3. A role that does not end holds up the next one only for its share of `patience`."""
         self.stop.set()
-        for role in self.roles:
+        deadline = time.monotonic() + self.patience
+        for role, task in tasks.items():
             child = self.children.get(role)
             if child and child.process and child.process.returncode is None:
                 child.process.send_signal(signal.SIGTERM)
-        _, late = await asyncio.wait(tasks, timeout=PATIENCE)
+            await asyncio.wait([task], timeout=self.patience / (len(tasks) + 1))
+        _, late = await asyncio.wait(tasks.values(), timeout=max(0.0, deadline - time.monotonic()))
         for child in self.children.values():
             if late and child.process and child.process.returncode is None:
                 log.warning("role did not end, killing it", role=child.role)
                 child.process.kill()
         if late:
             await asyncio.wait(late)
+
+
+@contextlib.contextmanager
+def shared(config: Config) -> Iterator[int]:
+    """The configuration as a file in memory that has no name: its descriptor, for children to inherit. Each opens it anew."""
+    file = os.memfd_create("streamer.yaml")
+    try:
+        with open(file, "w", encoding="utf-8", closefd=False) as out:
+            yaml.safe_dump(config.model_dump(mode="json"), out)
+        yield file
+    finally:
+        os.close(file)
 
 
 @contextlib.asynccontextmanager
@@ -140,7 +159,7 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[
             yield task
             task.cancel()
     except* StreamerError as errors:
-        raise errors.exceptions[0] from None
+        raise leaves(errors)[0] from None
 
 
 async def run_all(config: Config, *, password: str | None, logging: Logging) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import psutil
+import pytest
 from aiohttp import ClientSession
 
 from streamer.config import HealthSettings
+from streamer.errors import ConfigError
 from streamer.health import Health, HealthServer
 from streamer.metrics import Metrics
 
@@ -51,3 +53,17 @@ async def test_it_listens_on_loopback_only() -> None:
 async def test_roles_on_one_machine_listen_on_neighbouring_ports() -> None:
     settings = HealthSettings(port=20_000)
     assert [HealthServer(settings, health=Health(), metrics=Metrics("align"), index=n).port for n in (0, 1, 5)] == [20_000, 20_001, 20_005]
+
+
+async def test_a_taken_port_is_our_configuration_and_named() -> None:
+    async with HealthServer(ANY_PORT, health=Health(), metrics=Metrics("align")) as first:
+        settings = HealthSettings(port=first.port - 5)
+        with pytest.raises(ConfigError, match=f"port {first.port}: it is taken"):
+            async with HealthServer(settings, health=Health(), metrics=Metrics("deliver"), index=5):
+                pass
+
+
+async def test_a_host_that_is_not_ours_is_our_configuration() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
+        async with HealthServer(HealthSettings(host="192.0.2.1"), health=Health(), metrics=Metrics("align")):
+            pass

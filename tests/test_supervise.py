@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,12 +18,16 @@ import psutil
 import pytest
 import yaml
 
+from streamer.config import Config, KafkaSettings, load, parse
 from streamer.demo import free_block
+from streamer.errors import ConfigError
+from streamer.supervise import Supervisor, shared
 from streamer.topology import ROLES
 from tests.integration.pipeline import DEMO, until
 from tests.sources.media import recording
 
 LOADED, GONE = 90.0, 20.0  # seconds
+NO_BROKER = KafkaSettings(bootstrap="127.0.0.1:1")
 
 
 def configuration(folder: Path, **change: object) -> Path:
@@ -40,11 +46,11 @@ def configuration(folder: Path, **change: object) -> Path:
 
 
 @contextmanager
-def running(path: Path) -> Iterator[subprocess.Popen[str]]:
+def running(path: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`streamer run` with this configuration; whatever is left of it is killed at the end."""
     command = [sys.executable, "-m", "streamer", "run", "-c", str(path)]
     with (path.parent / "run.log").open("w") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, text=True, start_new_session=True)
+        child = subprocess.Popen(command, stdout=log, stderr=log, text=True, start_new_session=True, env=os.environ | environment)
     try:
         yield child
     finally:
@@ -97,6 +103,69 @@ def alive(processes: list[psutil.Process]) -> list[int]:
     return found
 
 
+def supervisor(*roles: str, port: int | None = None, patience: float = 3.0, kafka: KafkaSettings = NO_BROKER) -> Supervisor:
+    """Roles to be run from here. deliver has no sink and only waits, whether there is a broker or not."""
+    health = {"port": free_block(len(ROLES)) if port is None else port}
+    return Supervisor(Config(kafka=kafka, deliver={"sinks": []}, health=health), roles=roles, patience=patience)
+
+
+async def started(watched: Supervisor) -> None:
+    """Every child answers /livez, so that a signal finds its handler."""
+
+    async def alive() -> bool:
+        with suppress(httpx.HTTPError):
+            async with httpx.AsyncClient() as client:
+                for role in watched.roles:
+                    await client.get(f"http://127.0.0.1:{watched.config.health.port + ROLES.index(role)}/livez")
+                return True
+        return False
+
+    await until(alive, "all roles up", seconds=60)
+
+
+async def test_a_role_that_does_not_end_holds_up_the_next_for_its_share_of_the_patience_and_is_then_killed(tansu: KafkaSettings) -> None:
+    watched = supervisor("decide", "deliver", kafka=tansu)
+    running = asyncio.create_task(watched.run())
+    await started(watched)
+    decide, deliver = (watched.children[role].process for role in watched.roles)
+    assert decide and deliver
+    decide.send_signal(signal.SIGSTOP)
+    watched.stop.set()
+    asked = time.monotonic()
+    await deliver.wait()
+    assert time.monotonic() - asked >= watched.patience / 3
+    assert decide.returncode is None
+    await running
+    assert time.monotonic() - asked < watched.patience + 2
+    assert (decide.returncode, deliver.returncode) == (-signal.SIGKILL, 0)
+
+
+async def test_a_role_whose_port_is_taken_ends_the_run_with_the_number_and_is_not_started_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        watched = supervisor("deliver", port=taken.getsockname()[1] - ROLES.index("deliver"))
+        with pytest.raises(ConfigError, match="deliver refused"):
+            await watched.run()
+    assert watched.children["deliver"].starts == 1
+
+
+async def test_a_stop_that_comes_while_a_role_is_being_started_does_not_wait_for_it() -> None:
+    watched = supervisor("deliver", patience=30)
+    running = asyncio.create_task(watched.run())
+    while "deliver" not in watched.children:
+        await asyncio.sleep(0)
+    assert watched.children["deliver"].process is None
+    watched.stop.set()
+    async with asyncio.timeout(15):
+        await running
+
+
+def test_the_configuration_for_children_has_no_name_and_can_be_read_more_than_once() -> None:
+    config = parse({"sessions": [{"id": "yard", "sources": [{"name": "cam", "url": "rtsp://viewer:hunter2@192.0.2.1/live"}]}]})
+    with shared(config) as file:
+        assert [load(Path(f"/proc/self/fd/{file}")) for _ in range(2)] == [config, config]
+        assert os.fstat(file).st_nlink == 0
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("weights_home")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -109,16 +178,23 @@ async def test_asked_to_stop_every_role_ends_and_the_exit_code_is_0(tmp_path: Pa
         run.send_signal(number)
         assert await ended(run) == 0
         assert alive(family) == []
-    assert "killing it" not in (tmp_path / "run.log").read_text()
+    said = (tmp_path / "run.log").read_text()
+    assert "killing it" not in said
+    stopped = [line.split("stage=")[1].split()[0] for line in said.splitlines() if " stopped " in line]
+    assert [role for role in stopped if role != "ingest"] == list(ROLES[1:])  # law 3; ingest may have been over before
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("weights_home")
-async def test_killed_by_force_it_leaves_no_child_behind(tmp_path: Path) -> None:
-    path = configuration(tmp_path)
-    with running(path) as run:
+async def test_killed_by_force_it_leaves_no_child_behind_and_no_login_on_the_disk(tmp_path: Path) -> None:
+    camera = {"name": "cam", "url": "rtsp://viewer:hunter2@127.0.0.1:1/live"}
+    path = configuration(tmp_path, sessions=[{"id": "yard", "sources": [camera]}])
+    left = tmp_path / "tmp"
+    left.mkdir()
+    with running(path, TMPDIR=str(left)) as run:
         await all_ready(path)
         family = children(run)
+        assert "ingest" in map(role_of, family)
         run.kill()
         await ended(run)
 
@@ -126,6 +202,8 @@ async def test_killed_by_force_it_leaves_no_child_behind(tmp_path: Path) -> None
             return not alive(family)
 
         await until(gone, "all children gone", seconds=GONE)
+    assert [file for file in left.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()] == []
+    assert "hunter2" not in (tmp_path / "run.log").read_text()
 
 
 @pytest.mark.slow

@@ -11,10 +11,11 @@ Laws:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
+from prometheus_client import Histogram
 
 from streamer.agents.host import host
 from streamer.config import Config
@@ -22,7 +23,7 @@ from streamer.errors import BadRecord, Reason
 from streamer.events import SECOND, Clock, Event, Late, Message, Micros, Modality, Origin, Record, SessionId, SessionMark, Window
 from streamer.kafka.checkpoints import Checkpoint, Place, decode, encode
 from streamer.kafka.client import Kafka, Producer, Written
-from streamer.kafka.stateful import Batch, Position, ReadLog
+from streamer.kafka.stateful import START, Batch, Position, ReadLog
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime
 from streamer.stages.align import Aligner, Output, Rejected
@@ -57,6 +58,11 @@ class Aligning:
     metrics: Metrics
     lanes: dict[int, Lane] = field(default_factory=dict)
     pending: list[tuple[Message, int, Window | SessionMark | None]] = field(default_factory=list)
+    gauged: Micros = START
+    delays: dict[Modality, Histogram] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delays = {modality: self.metrics.arrival_delay.labels(modality.value) for modality in Modality}
 
     async def restore(self, partition: int, saved: Mapping[str, bytes], read: ReadLog) -> Mapping[str, Position]:
         """Read back the windows that are still needed, and where the inputs go on."""
@@ -72,17 +78,17 @@ class Aligning:
 
     async def handle(self, batch: Batch) -> None:
         """Align every record, let time pass, write what comes of it."""
-        self._count(batch)
-        for record in batch.records:
-            lane = self.lanes[record.partition]
-            if record.offset >= lane.next.get(record.topic, 0):
-                lane.next[record.topic] = record.offset + 1
-                self._align(lane, record)
+        new = list(self._new(batch))
+        self._count(new)
+        for lane, record in new:
+            self._align(lane, record)
         for number, lane in self.lanes.items():
             clocks = {Modality(topic): clock for (topic, where), clock in batch.clocks.items() if where == number}
             self._tick(number, lane, clocks, batch.now)
         await self._write()
-        self._gauge()
+        if batch.now - self.gauged >= SECOND:  # a look at every session
+            self.gauged = batch.now
+            self._gauge()
 
     async def checkpoint(self, partition: int, positions: Mapping[str, int]) -> bytes:
         """The low-water of each input, and the oldest window that a restart needs."""
@@ -118,6 +124,14 @@ class Aligning:
         self.lanes.clear()
         self.pending.clear()
 
+    def _new(self, batch: Batch) -> Iterator[tuple[Lane, Record]]:
+        """What this batch brings that no earlier try has dealt with."""
+        for record in batch.records:
+            lane = self.lanes[record.partition]
+            if record.offset >= lane.next.get(record.topic, 0):
+                lane.next[record.topic] = record.offset + 1
+                yield lane, record
+
     # one record
 
     def _align(self, lane: Lane, record: Record) -> None:
@@ -128,7 +142,7 @@ class Aligning:
             self._bury(record, exc)
             return
         if isinstance(item, Event):
-            self.metrics.watermark_delay.labels(item.track.modality.value).observe(max(0, item.arrival - item.end) / SECOND)
+            self.delays[item.track.modality].observe(max(0, item.arrival - item.end) / SECOND)
         for output in lane.aligner.push(item, clock):
             self._refuse(record, output)
 
@@ -193,9 +207,9 @@ class Aligning:
 
     # numbers
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, new: Iterable[tuple[Lane, Record]]) -> None:
         records, size = Counter[str](), Counter[str]()
-        for record in batch.records:
+        for _, record in new:
             records[record.topic] += 1
             size[record.topic] += len(record.value or b"")
         for topic, count in records.items():
@@ -206,6 +220,10 @@ class Aligning:
         tallies = [lane.aligner.tally for lane in self.lanes.values()]
         self.metrics.open_windows.set(sum(tally.open_windows for tally in tallies))
         self.metrics.held_events.set(sum(tally.held_events for tally in tallies))
+        delays = [lane.aligner.delays() for lane in self.lanes.values()]
+        for modality in Modality:
+            worst = max((found[modality] for found in delays if modality in found), default=0)
+            self.metrics.watermark_delay.labels(modality.value).set(worst / SECOND)
         for lane in self.lanes.values():
             for name, family, totals in (
                 ("duplicates", self.metrics.duplicates, lane.aligner.tally.duplicates),

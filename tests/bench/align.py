@@ -24,7 +24,7 @@ import uvloop
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streamer.agents import align
-from streamer.config import Config, KafkaSettings
+from streamer.config import AlignSettings, Config, KafkaSettings
 from streamer.events import SECOND, AudioChunk, Frame, Message, Micros, SessionId, Transcript, Words
 from streamer.health import Health
 from streamer.kafka.client import Kafka, Producer
@@ -115,7 +115,8 @@ async def bare(settings: KafkaSettings, count: int) -> dict[str, float]:
 
 async def role(settings: KafkaSettings, count: int) -> dict[str, float]:
     """The align role: done with a batch when its windows are acknowledged."""
-    runtime = Runtime(config=Config(kafka=settings), metrics=Metrics("align"), health=Health(), stop=asyncio.Event())
+    config = Config(kafka=settings, align=AlignSettings(patience="120s"))  # written in a burst, every track trails its own arrivals
+    runtime = Runtime(config=config, metrics=Metrics("align"), health=Health(), stop=asyncio.Event())
     watch, registry = Watch(), runtime.metrics.registry
     working = asyncio.create_task(align.run(runtime))
     try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from streamer.events import AlertState
-from streamer.sinks.log import line, printable
+from streamer.sinks.log import LogSink, line, printable
 from tests.builders_decide import alert
+from tests.sinks.test_contract import delivery
 
 
 def test_a_line_says_time_severity_rule_score_contributions_words_and_that_it_is_uncalibrated() -> None:
@@ -27,6 +31,13 @@ def test_a_calibrated_score_is_not_called_uncalibrated_and_an_upgrade_is_shown_a
 def test_words_cannot_move_the_cursor_or_turn_the_line_around() -> None:
     text = line(alert(text="a\x1b[2J\x1b]0;t\x07b\u202ec\u2066d\ne\x9bf[bold]g")).plain
     assert "\x1b" not in text and "\n" not in text and "\u202e" not in text and "[bold]g" in text
+
+
+@pytest.mark.parametrize("text", ["[music] help", "[/music]", ":bomb:", "[link=https://x]y[/link]"])
+async def test_words_in_brackets_are_words_and_not_markup(text: str) -> None:
+    out = io.StringIO()
+    await LogSink(Console(file=out, width=80)).send(delivery(text=text))
+    assert f"“{text}”" in out.getvalue()
 
 
 @given(st.text())
