@@ -133,6 +133,13 @@ class Tail:
         return {key: {(ref.modality, ref.id) for ref in window.manifest} for key, window in latest.items()}
 
 
+async def ready(runtime: Runtime, task: asyncio.Task[None]) -> None:
+    """Until the role is ready, or has ended."""
+    async with asyncio.timeout(30):
+        while runtime.health.why is not None and not task.done():
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def aligning(settings: KafkaSettings) -> AsyncIterator[tuple[Producer, Tail, Runtime]]:
     """align in this process, ready; a producer to feed it and a tail of what it writes."""
@@ -143,9 +150,7 @@ async def aligning(settings: KafkaSettings) -> AsyncIterator[tuple[Producer, Tai
         tail = await stack.enter_async_context(Tail(settings))
         task = asyncio.create_task(align.run(runtime))
         try:
-            async with asyncio.timeout(30):
-                while runtime.health.why is not None and not task.done():
-                    await asyncio.sleep(0.02)
+            await ready(runtime, task)
             yield producer, tail, runtime
         finally:
             runtime.stop.set()

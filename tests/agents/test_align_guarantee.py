@@ -19,7 +19,7 @@ from streamer.kafka.client import Kafka, Producer, Written
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime
 from streamer.stages.wire import write_window
-from tests.agents.test_align import SESSIONS, SETTINGS, Manifests, Tail, a_second, note, now
+from tests.agents.test_align import SESSIONS, SETTINGS, Manifests, Tail, a_second, note, now, ready
 
 
 class Failing(Producer):
@@ -48,9 +48,7 @@ async def aligning(settings: KafkaSettings, producer: Producer) -> AsyncIterator
         state = Aligning(config=config, producer=producer, metrics=runtime.metrics)
         task = asyncio.create_task(host(runtime, Kafka(settings), owner=ALIGN, topics=TOPICS, stateful=state, producer=producer))
         try:
-            async with asyncio.timeout(30):
-                while runtime.health.why is not None and not task.done():
-                    await asyncio.sleep(0.02)
+            await ready(runtime, task)
             yield runtime, tail
         finally:
             runtime.stop.set()

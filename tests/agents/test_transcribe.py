@@ -175,31 +175,31 @@ async def test_noise_and_silence_give_no_text(tansu: KafkaSettings, weights_home
 
 
 async def test_killed_in_mid_sentence_it_gives_the_transcripts_of_an_undisturbed_run(
-    tansu: KafkaSettings, weights_home: Path, tmp_path: Path
+    broker: KafkaSettings, weights_home: Path, tmp_path: Path
 ) -> None:
     base = recently(15)
     messages = [*chunks(two_phrases(), base), end(Micros(base + 15 * SECOND))]
-    calm = tansu.model_copy(update={"prefix": f"{tansu.prefix}calm."})
+    calm = broker.model_copy(update={"prefix": f"{broker.prefix}calm."})
     await create_topics(Kafka(calm))
     await write(calm, messages)
     expected = said(await heard_to_the_end(calm, weights_home))
     assert len(expected) >= 2
 
-    config = Config(kafka=tansu, home=weights_home, align=PATIENT, health={"port": free_block(len(ROLES))})
+    config = Config(kafka=broker, home=weights_home, align=PATIENT, health={"port": free_block(len(ROLES))})
     pipeline = Pipeline(config, tmp_path)
     pipeline.start("transcribe")
     try:
         await pipeline.ready("transcribe")
-        await write(tansu, messages[:5])  # the call for help begins at 3.5 s
-        await until(lambda: in_mid_sentence(tansu, base), "a checkpoint in mid-sentence")
+        await write(broker, messages[:5])  # the call for help begins at 3.5 s
+        await until(lambda: in_mid_sentence(broker, base), "a checkpoint in mid-sentence")
         pipeline.kill("transcribe")
-        assert said(await transcripts(tansu)) == []
-        await write(tansu, messages[5:])
+        assert said(await transcripts(broker)) == []
+        await write(broker, messages[5:])
         pipeline.start("transcribe")
-        await until(lambda: ended(tansu), "the end mark in transcripts")
+        await until(lambda: ended(broker), "the end mark in transcripts")
     finally:
         pipeline.stop()
-    assert said(await transcripts(tansu)) == expected
+    assert said(await transcripts(broker)) == expected
 
 
 async def in_mid_sentence(broker: KafkaSettings, base: Micros) -> bool:
