@@ -17,7 +17,7 @@ import faust
 from streamer.health import Health
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.source import Batch, Source, Stateful
-from streamer.runtime import Runtime
+from streamer.runtime import Runtime, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,7 @@ async def host(runtime: Runtime, kafka: Kafka, *, owner: str, topics: Sequence[s
 
     app.agent(channel, name=owner)(work)
     app.finalize()
+    settle()
     await app.start()
     app.flow_control.resume()  # no topic of its own: without this `put` would wait for ever
     try:

@@ -22,7 +22,7 @@ from streamer.events import Event, EventRef, Message, Modality, Record, Scores, 
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
 from streamer.kafka.topics import check_topics
-from streamer.runtime import Runtime
+from streamer.runtime import Runtime, settle
 from streamer.stages.cache import Unusable
 from streamer.stages.envelope import read_head
 from streamer.stages.fuse import Engine, Judgement
@@ -59,6 +59,7 @@ async def serve(runtime: Runtime, build: Callable[[], Engine]) -> None:
         fetcher = await stack.enter_async_context(Fetcher(kafka))
         engine = await EngineThread.open(build)
         stack.callback(engine.close)
+        settle()
         worker = Worker(runtime, kafka, engine=engine, producer=producer, reader=reader, fetcher=fetcher)
         await worker.run()
 

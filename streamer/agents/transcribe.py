@@ -22,7 +22,7 @@ from streamer.events import MILLISECOND, Clock, Event, Mark, Message, Micros, Mo
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.source import FRESH_MS, Batch, Position, ReadLog, Source
 from streamer.metrics import Metrics
-from streamer.runtime import Runtime
+from streamer.runtime import Runtime, settle
 from streamer.stages import headers as header
 from streamer.stages import transcribe as stage
 from streamer.stages.envelope import CONTENT_TYPES, read_head, write_mark, write_transcript
@@ -204,6 +204,7 @@ async def run(runtime: Runtime) -> None:
     kafka = Kafka(config.kafka, password=runtime.secrets.get(config.kafka.password_env or ""))
     with ThreadPoolExecutor(1, "speech") as worker:
         recognizer = await asyncio.get_running_loop().run_in_executor(worker, open_recognizer, config.transcribe, config.home)
+        settle()
         async with Producer(kafka) as producer:
             state = Transcriber(
                 config=config, producer=producer, metrics=runtime.metrics, recognizer=recognizer, new_vad=open_vad, worker=worker

@@ -162,8 +162,8 @@ async def test_reading_a_backlog_leaves_others_their_turn(tansu: KafkaSettings) 
             await asyncio.sleep(0)
             longest = max(longest, time.thread_time() - began)
 
-    looking = asyncio.create_task(look())
     async with running(tansu, engine=engine) as infer:
+        looking = asyncio.create_task(look())
         await infer.until(lambda: infer.read("transcripts") == 20_000, "all marks")
         looking.cancel()
     assert 0 < longest < 0.25
