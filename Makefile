@@ -22,7 +22,7 @@ demo: setup weights
 
 test: setup tools debian broker weights
 	@echo "test: running all tests, two at a time, with coverage"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --durations=25 $(ARGS)
 
 check: setup tools
 	@echo "check: ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check
@@ -32,6 +32,7 @@ check: setup tools
 	@echo "check: sizes, types, leaks" && $(BIN)/python -m pytest tests/house
 
 bench: setup weights
+	@[[ $(NAME) != align ]] || deploy/setup/bench.sh
 	@$(BIN)/python -m tests.bench.$(NAME) $(ARGS)
 
 kafka: setup
@@ -57,4 +58,4 @@ constraints: setup
 	@mv constraints.new constraints.txt
 
 clean:
-	rm -rf .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage out
+	rm -rf .venv .venv-tools .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamer import __version__
-from streamer.config import Config, WebhookSinkSettings, load
+from streamer.config import ID, Config, WebhookSinkSettings, load
 from streamer.errors import ConfigError, StreamerError
 from streamer.topology import PIPELINE, ROLES
 
@@ -30,7 +31,14 @@ config_app = typer.Typer(no_args_is_help=True, help="Check a configuration file,
 topics_app = typer.Typer(no_args_is_help=True, help="Create the topics, or compare those of a broker with what is wanted.")
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights: data files out of pinned packages, checked by digest.")
 dead_app = typer.Typer(no_args_is_help=True, help="Records that a stage could not use: which, where, and why.")
-for name, sub in (("config", config_app), ("topics", topics_app), ("weights", weights_app), ("deadletter", dead_app)):
+align_app = typer.Typer(no_args_is_help=True, help="Look into the aligner of a deployment. The role itself: `streamer role align`.")
+for name, sub in (
+    ("config", config_app),
+    ("topics", topics_app),
+    ("weights", weights_app),
+    ("deadletter", dead_app),
+    ("align", align_app),
+):
     app.add_typer(sub, name=name)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The YAML file that all roles share.", envvar="STREAMER_CONFIG")]
@@ -47,6 +55,15 @@ def home() -> Path:
 def with_home(config: Config) -> Config:
     """The configuration with its `home` filled in."""
     return config if config.home else config.model_copy(update={"home": home()})
+
+
+def named(config: Config, instance: str | None) -> Config:
+    """With the worker's lasting name, if one is given. Raises ConfigError where it cannot be one."""
+    if instance is None:
+        return config
+    if not re.fullmatch(ID, instance):
+        raise ConfigError(f"--instance {instance!r} is not a name: {ID} wanted")
+    return config.model_copy(update={"kafka": config.kafka.model_copy(update={"instance": instance})})
 
 
 def secrets_of(config: Config, *, role: str | None = None) -> dict[str, str]:
@@ -84,7 +101,7 @@ def check(config: Config) -> None:
 def common(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    log_level: Annotated[Level | None, typer.Option(help="How much is logged (default: info; for the demo, warning).")] = None,
+    log_level: Annotated[Level | None, typer.Option(help="How much is logged (default: info; demo: warning; align: error).")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="One JSON object per log line.")] = False,
 ) -> None:
     """Real-time multimodal alerting on Kafka.
@@ -96,18 +113,30 @@ def common(
     if version:
         console.print(f"streamer {__version__}")
         raise typer.Exit
-    quiet = context.invoked_subcommand == "demo"
-    context.obj = Logging(level=log_level or ("warning" if quiet else "info"), json=json_logs)
+    quiet = {"demo": "warning", "align": "error"}.get(context.invoked_subcommand or "", "info")
+    context.obj = Logging(level=log_level or quiet, json=json_logs)
     configure_logging(context.invoked_subcommand or "streamer", context.obj)
 
 
 @app.command()
-def role(context: typer.Context, name: Annotated[str, typer.Argument(help=f"One of: {', '.join(ROLES)}.")], config: ConfigPath) -> None:
+def role(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(ROLES)}.")],
+    config: ConfigPath,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STREAMER_INSTANCE",
+            help="This worker's lasting name in its consumer group (kafka.instance), another for each worker of the role: "
+            "restarted within kafka.session_timeout it has its partitions back at once.",
+        ),
+    ] = None,
+) -> None:
     """Run one role in this process, until Ctrl-C or SIGTERM."""
     from streamer.roles import configure_logging, run_role
 
     configure_logging(name, context.obj)
-    settings = with_home(load(config))
+    settings = named(with_home(load(config)), instance)
     raise typer.Exit(run_role(name, settings, secrets_of(settings, role=name)))
 
 
@@ -261,11 +290,43 @@ def dead_show(
     asyncio.run(print_one(_kafka(config), Console(emoji=False), letter, save=save))
 
 
+@align_app.command("inspect")
+def align_inspect(
+    config: ConfigPath,
+    session: Annotated[str | None, typer.Option(help="Only this session; of the others' partitions nothing is read.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: RFC 3339 times, lengths in seconds.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Sessions shown; those whose window has been open longest come first.")] = 20,
+    most: Annotated[int, typer.Option(min=1, help="Input records read of a partition.")] = 100_000,
+    history: Annotated[int, typer.Option(min=0, help="Windows of a partition looked back on, for the sensor clocks.")] = 10_000,
+) -> None:
+    """Show who is waited for, which windows are open, and what each of them waits for. Changes nothing.
+
+    The state is rebuilt from the log, by the code that the role runs: the checkpoint of each partition, what stands in
+    `windows`, then the inputs up to their present ends. It joins no group, commits nothing and writes nothing, so it may run
+    beside the role, or while no worker runs.
+
+    Where is the window of 12:00:02? `streamer align inspect -c my.yaml --session gate` answers, say:
+
+    `window 12:00:02.000 to 12:00:04.000: 4 frames, 2 audio; waits for frames of cam-2: progress 12:00:03.200, needs 12:00:04.300`
+
+    So cam-2 is late. Once it is silent for `align.idle`, or trails by more than `align.patience`, it is waited for no longer.
+
+    For programs: `streamer align inspect -c my.yaml --json | jq '.sessions[] | {session, behind_s}'`
+    """
+    from streamer.agents.align_report import inspect
+
+    settings = load(config)
+    asyncio.run(inspect(settings, _kafka_of(settings), session=session, as_json=as_json, limit=limit, most=most, history=history))
+
+
 def _kafka(path: Path) -> Kafka:
+    return _kafka_of(load(path))
+
+
+def _kafka_of(config: Config) -> Kafka:
     from streamer.kafka.client import Kafka
 
-    settings = load(path).kafka
-    return Kafka(settings, password=os.environ.get(settings.password_env or ""))
+    return Kafka(config.kafka, password=os.environ.get(config.kafka.password_env or ""))
 
 
 def main() -> None:

@@ -33,7 +33,21 @@ def parse_duration(value: Any) -> Micros:
     raise ValueError('a duration is "300ms", "2s", "10min", "1h" or a number of seconds')
 
 
+MOST_OFFSET = Micros(14 * 3_600 * SECOND)
+"""The widest time zone: a clock that is further off is not one that an offset mends."""
+
+
+def parse_offset(value: Any) -> Micros:
+    """A duration that may be negative: "-250ms". Raises ValueError beyond `MOST_OFFSET`, with both numbers."""
+    negative = isinstance(value, str) and value.strip().startswith("-")
+    offset = parse_duration(value.strip()[1:].strip() if negative else value) * (-1 if negative else 1)
+    if abs(offset) > MOST_OFFSET:
+        raise ValueError(f"an offset of {offset} us is beyond {MOST_OFFSET} us (14 h, the widest time zone)")
+    return Micros(offset)
+
+
 Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(lambda us: f"{us}us", when_used="json"), Field(ge=0)]
+Offset = Annotated[int, BeforeValidator(parse_offset), PlainSerializer(lambda us: f"{us}us", when_used="json")]
 Id = Annotated[str, Field(pattern=ID)]
 
 
@@ -47,6 +61,9 @@ class KafkaSettings(Settings):
     """The broker. `bootstrap: embedded` starts one inside `streamer run` (memory only, for trying things out).
 
     `idempotent` is for the producers; the embedded broker has none of it, so `streamer run` turns it off there.
+    `instance` is this worker's lasting name in its consumer group (static membership): restarted within `session_timeout` it
+    has its partitions back at once, and nobody else's move; stopped for longer, they stay without a worker for that long. No
+    two workers of a role may have the same one: beside a shared file, `streamer role NAME --instance` sets it.
     """
 
     bootstrap: str = "embedded"
@@ -59,6 +76,7 @@ class KafkaSettings(Settings):
     password_env: str | None = None
     ca_file: Path | None = None
     session_timeout: Duration = Micros(10 * SECOND)
+    instance: Id | None = None
     idempotent: bool = True
     embedded_memory_mb: Annotated[int, Field(ge=64)] = 2_048
 
@@ -85,15 +103,33 @@ class SourceSettings(Settings):
     password_env: str | None = None
 
 
+class OffsetSettings(Settings):
+    """What is added to the event times of one source, ours or another producer's: -2s for a clock that is 2 s ahead.
+
+    Without `modality`: frames and audio, since one device has one clock. Words that our transcribe makes of that audio follow it.
+    """
+
+    source: Id
+    modality: Modality | None = None
+    offset: Offset
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The tracks that it is for."""
+        return (self.modality,) if self.modality else (Modality.FRAMES, Modality.AUDIO)
+
+
 class SessionSettings(Settings):
     """One watched place and its sources. `expect` lists modalities that alignment waits for from the start.
 
     A source's name is its track's identity, so names differ; a session is live or recorded as a whole (DESIGN section 2).
+    `offsets` are for clocks that are known to be wrong (`streamer align inspect` shows what is estimated of them).
     """
 
     id: Id
     sources: tuple[SourceSettings, ...] = ()
     expect: tuple[Modality, ...] | None = None
+    offsets: tuple[OffsetSettings, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -103,6 +139,9 @@ class SessionSettings(Settings):
         if len({source.pace for source in self.sources}) > 1:
             paces = ", ".join(f"{source.name} is {source.pace.value}" for source in self.sources)
             raise ValueError(f"the sources of session {self.id} must have one pace, live or recorded: {paces}")
+        tracks = [f"{one.source}/{modality.value}" for one in self.offsets for modality in one.modalities]
+        if double := sorted({track for track in tracks if tracks.count(track) > 1}):
+            raise ValueError(f"session {self.id} has more than one offset for: {', '.join(double)}")
         return self
 
     def expected(self) -> tuple[Modality, ...]:
@@ -117,7 +156,12 @@ class SessionSettings(Settings):
 
 
 class AlignSettings(Settings):
-    """How windows are cut, how long one waits, and what is late. See the laws in DESIGN and `stages/align.py`."""
+    """How windows are cut, how long one waits, and what is late. See the laws in DESIGN and `stages/align`.
+
+    References to events, in a whole process or of one session: past `max_events` or `max_session_events` in windows that are
+    not out, the oldest go out early; at `max_held` or `max_session_held` in all windows that are remembered, events are refused.
+    `clock_offset`, `clock_drift_ppm`: a source's clock that seems further off is reported; nothing else follows from it.
+    """
 
     length: Duration = Micros(2 * SECOND)
     hop: Duration = Micros(1 * SECOND)
@@ -132,7 +176,12 @@ class AlignSettings(Settings):
     skew: Duration = Micros(5 * SECOND)
     recorded_span: Duration = Micros(24 * 3_600 * SECOND)
     longest_event: Duration = Micros(60 * SECOND)
-    max_events: Annotated[int, Field(ge=1_000)] = 200_000
+    max_events: Annotated[int, Field(ge=1_000)] = 1_000_000
+    max_session_events: Annotated[int, Field(ge=1_000)] = 100_000
+    max_held: Annotated[int, Field(ge=10_000)] = 10_000_000
+    max_session_held: Annotated[int, Field(ge=10_000)] = 1_000_000
+    clock_offset: Annotated[Duration, Field(gt=0)] = Micros(1 * SECOND)
+    clock_drift_ppm: Annotated[float, Field(gt=0)] = 200.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -166,7 +215,11 @@ class TranscribeSettings(Settings):
 
 
 class InferSettings(Settings):
-    """The GPU worker: which weights, where they run, how large a batch and how long it may wait to fill."""
+    """The GPU worker: which weights, where they run, how large a batch and how long it may wait to fill.
+
+    `shed`: while live windows wait for infer longer than `shed_after`, and it is not catching up, fewer frames are encoded,
+    down to about `shed_floor` of each camera in a window. A score lists those as absent; audio and words are never left out.
+    """
 
     profile: Literal["bundled", "tiny"] = "bundled"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -176,6 +229,9 @@ class InferSettings(Settings):
     cache_mb: Annotated[int, Field(ge=16)] = 512
     max_pixels: Annotated[int, Field(ge=10_000)] = 34_000_000
     max_audio: Duration = Micros(60 * SECOND)
+    shed: bool = True
+    shed_after: Annotated[Duration, Field(ge=100 * MILLISECOND)] = Micros(5 * SECOND)
+    shed_floor: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class LogSinkSettings(Settings):

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_LONG = "too_long"
+    TOO_MANY_TRACKS = "too_many_tracks"
     FUTURE = "future"
     CROWDED = "crowded"
     PACE = "pace"

@@ -1,8 +1,7 @@
 """The nouns, in order of becoming: Record -> Event | Mark -> Window | SessionMark -> Scores -> Alert.
 
-Times are `Micros`: integer microseconds since 1970-01-01 UTC. Intervals are half open, [start, end); a frame has
-start == end and stands in the windows with window.start <= frame.start < window.end. Everything is frozen.
-Topic names here are logical (`frames`); only `streamer.kafka` knows the prefix a deployment puts before them.
+Times are `Micros`. Intervals are half open, [start, end); a frame has start == end and stands in the windows with
+window.start <= frame.start < window.end. Topic names are logical (`frames`); only `streamer.kafka` knows their prefix.
 """
 
 from __future__ import annotations
@@ -189,11 +188,12 @@ class TrackState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    """What a window has of one modality. `covered` is the share of its length below that modality's progress (0..1)."""
+    """What a window has of one modality. `covered`: the share of it below that modality's progress; `gap`: what could be in it was lost."""
 
     state: TrackState
     events: int
     covered: float
+    gap: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

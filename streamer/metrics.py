@@ -6,11 +6,15 @@ Who sets what of the families that carry a stage:
 * written, written_bytes: every stage; deliver's are dead letters only: what it sends to the world is `deliveries`.
 * batch, latency: transcribe, align, decide and deliver for each batch that they read; infer for each encoder call (batch) and
   each window (latency). Ingest reads no records, so it has neither.
-* checkpoint_age: align, decide and transcribe, which keep checkpoints.
+* checkpoint_age: align, decide and transcribe, which keep checkpoints; infer for its commit of `windows`.
 * dead, retries: whoever puts a record aside, or tries again. Both exist from the start on, at 0: the first one is an increase.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -41,8 +45,16 @@ class Metrics:
         self.batch = Histogram("streamer_batch_records", "Records handled together.", ["stage"], buckets=_SIZES, registry=r)
         self.latency = Histogram("streamer_latency_seconds", "Time to handle one batch.", ["stage"], buckets=_FAST, registry=r)
         self.retries = Counter("streamer_retries", "Steps tried again because the world was wrong.", ["stage"], registry=r)
+        self.lost = Counter("streamer_lost_records", "Records that retention took before they were read.", ["stage", "topic"], registry=r)
         self.checkpoint_age = Gauge("streamer_checkpoint_age_seconds", "Since the last checkpoint was acknowledged.", ["stage"], registry=r)
-        # ingest
+        self._ingest(r)
+        self._align(r)
+        self._infer(r)
+        self._decide(r)
+        self._begin()
+
+    def _ingest(self, r: CollectorRegistry) -> None:
+        """And transcribe."""
         self.reconnects = Counter("streamer_source_reconnects", "Times a camera or microphone was opened again.", registry=r)
         self.sources_configured = Gauge(
             "streamer_sources_configured", "Sources that should deliver now: a recording until its end.", registry=r
@@ -50,9 +62,9 @@ class Metrics:
         self.sources_up = Gauge("streamer_sources_up", "Sources that deliver now.", registry=r)
         self.source_dropped = Counter("streamer_source_dropped", "Frames and chunks lost because a live source could not wait.", registry=r)
         self.source_faults = Counter("streamer_source_faults", "What was wrong with a source that went on.", ["fault"], registry=r)
-        # transcribe
         self.segments = Counter("streamer_speech_segments", "Segments by what became of them.", ["outcome"], registry=r)
-        # align
+
+    def _align(self, r: CollectorRegistry) -> None:
         self.arrival_delay = Histogram(
             "streamer_arrival_delay_seconds", "Arrival of an event minus its end.", ["modality"], buckets=_SLOW, registry=r
         )
@@ -69,7 +81,17 @@ class Metrics:
         self.revisions = Counter("streamer_revisions", "Later revisions of windows.", registry=r)
         self.open_windows = Gauge("streamer_open_windows", "Windows not yet out.", registry=r)
         self.held_events = Gauge("streamer_held_events", "References held by the aligner.", registry=r)
-        # infer
+        self.clock_offset = Gauge(
+            "streamer_clock_offset_seconds",
+            "How far the sensor clock that is furthest off is ahead (or behind, below 0). `streamer align inspect` names it.",
+            ["modality"],
+            registry=r,
+        )
+        self.clock_drift = Gauge("streamer_clock_drift_ppm", "The sensor clock that runs fastest or slowest.", ["modality"], registry=r)
+        self.clocks_off = Gauge("streamer_clocks_off", "Sensor clocks beyond the limits of the configuration.", ["modality"], registry=r)
+        self.clock_steps = Counter("streamer_clock_steps", "Sensor clocks that were set, or paths that changed.", ["modality"], registry=r)
+
+    def _infer(self, r: CollectorRegistry) -> None:
         self.scores = Counter("streamer_scores", "Scores written.", registry=r)
         self.added = Histogram(
             "streamer_added_latency_seconds",
@@ -80,14 +102,31 @@ class Metrics:
         self.encoded = Counter("streamer_encoded_events", "Events through an encoder.", ["modality"], registry=r)
         self.encode_seconds = Histogram("streamer_encode_seconds", "One encoder call.", ["modality"], buckets=_FAST, registry=r)
         self.refetched = Counter("streamer_refetched_events", "Events that the cache lacked.", ["modality"], registry=r)
+        self.shed = Counter("streamer_frames_shed", "Frames left out because infer was overloaded.", registry=r)
+        self.shed_level = Gauge(
+            "streamer_shedding_level", "0: every frame is encoded; each level more keeps half as many of a fast camera's.", registry=r
+        )
         self.cached = Gauge("streamer_cached_features", "Events whose features are held.", registry=r)
-        # decide and deliver
+
+    def _decide(self, r: CollectorRegistry) -> None:
+        """And deliver."""
+        self.frozen_early = Counter(
+            "streamer_frozen_early_windows", "Windows that decide froze before their time: a session's state had no room.", registry=r
+        )
+        self.ignored_scores = Counter("streamer_ignored_scores", "Scores that came after their window was frozen.", registry=r)
         self.alerts = Counter("streamer_alerts", "Alert revisions.", ["rule", "severity", "state"], registry=r)
         self.deliveries = Counter("streamer_deliveries", "Alerts by sink and outcome.", ["sink", "outcome"], registry=r)
-        self._begin()
 
     def _begin(self) -> None:
         """Counters that alerts watch, at 0: Prometheus sees no increase in a series that begins with 1."""
         self.retries.labels(self.stage)
         for reason in Reason:
             self.dead.labels(self.stage, reason.value)
+
+
+def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
+    """Each of `amounts`. One at a time they cost as much as reading the records that they come from, and the library has no other way."""
+    found = Tally(bisect_left(histogram._upper_bounds, amount) for amount in amounts)
+    for at, count in found.items():
+        histogram._buckets[at].inc(count)
+    histogram._sum.inc(sum(amounts))

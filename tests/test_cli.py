@@ -145,6 +145,12 @@ def test_a_role_without_a_broker_address_refuses_to_start(role: str, tmp_path: P
     assert "embedded" in done.stderr
 
 
+def test_a_workers_name_that_is_none_is_refused(tmp_path: Path) -> None:
+    done = streamer("role", "align", "-c", written(tmp_path, "kafka: {bootstrap: '127.0.0.1:1'}\n"), STREAMER_INSTANCE="align 0")
+    assert done.returncode == 2
+    assert "'align 0' is not a name" in done.stderr
+
+
 def test_stages_shows_the_whole_topology() -> None:
     shown = streamer("stages", COLUMNS="200").stdout
     assert all(stage.name in shown for stage in PIPELINE)

@@ -104,6 +104,7 @@ class Deciding:
 
     async def gap(self, topic: str, partition: int, wanted: int, found: int) -> None:
         """Scores that are gone are windows without a score: they count as negative."""
+        self.metrics.lost.labels(STAGE, topic).inc(found - wanted)
         log.warning("scores are gone before they were judged", topic=topic, partition=partition, first=wanted, last=found - 1)
 
     def drop(self) -> None:
@@ -151,6 +152,8 @@ class Deciding:
     def _report(self) -> None:
         """Say what could not be counted for any alert, once it happens."""
         now = (self.decider.beyond, self.decider.forced)
+        self.metrics.ignored_scores.inc(now[0] - self.told[0])
+        self.metrics.frozen_early.inc(now[1] - self.told[1])
         if now[0] > self.told[0]:
             log.warning("scores came after their windows were frozen: they are ignored", scores=now[0] - self.told[0])
         if now[1] > self.told[1]:

@@ -28,7 +28,16 @@ class Delivery:
     done: asyncio.Future[None]
 
 
-async def host(runtime: Runtime, kafka: Kafka, *, owner: str, topics: Sequence[str], stateful: Stateful, producer: Producer) -> None:
+async def host(
+    runtime: Runtime,
+    kafka: Kafka,
+    *,
+    owner: str,
+    topics: Sequence[str],
+    outputs: Sequence[str] = (),
+    stateful: Stateful,
+    producer: Producer,
+) -> None:
     """Run `stateful` as a Faust agent named `owner` over `topics` until `runtime.stop`. Raises whatever ended the work before."""
     app = faust.App(
         owner, broker="kafka://never-connected", store="memory://", web_enabled=False, topic_disable_leader=True, autodiscover=False
@@ -61,6 +70,7 @@ async def host(runtime: Runtime, kafka: Kafka, *, owner: str, topics: Sequence[s
             kafka,
             owner=owner,
             topics=topics,
+            outputs=outputs,
             stateful=stateful,
             producer=producer,
             metrics=runtime.metrics,

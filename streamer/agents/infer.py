@@ -18,7 +18,7 @@ from streamer.agents.infer_read import Intake, payload_of
 from streamer.agents.infer_write import Writer
 from streamer.engine import open_engine
 from streamer.errors import BadRecord, Reason, Transient
-from streamer.events import Event, EventRef, Message, Modality, Record, Scores, SessionMark
+from streamer.events import SECOND, Event, EventRef, Message, Micros, Modality, Record, Scores, SessionMark
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
 from streamer.kafka.topics import check_topics
@@ -28,6 +28,7 @@ from streamer.stages.envelope import read_head
 from streamer.stages.fuse import Engine, Judgement
 from streamer.stages.judge import fuse_input, scores
 from streamer.stages.lane import Lane, Step
+from streamer.stages.shed import Shedding
 from streamer.stages.stall import Stalls
 from streamer.stages.wire.records import write_scores, write_silence, write_window
 from streamer.topology import TOPIC
@@ -73,8 +74,11 @@ class Worker:
         self._runtime, self._metrics, self._engine, self._fetcher = runtime, runtime.metrics, engine, fetcher
         self._partitions = runtime.config.kafka.partitions
         self._writer = Writer(producer, runtime.metrics, runtime.health)
+        settings = runtime.config.infer
+        length = Micros(runtime.config.align.length)
+        self._shedding = Shedding(length=length, after=Micros(settings.shed_after), floor=settings.shed_floor, on=settings.shed)
         changed = asyncio.Event()
-        self._encoder = Encoder(engine, runtime.config.infer, runtime.metrics, self._writer.bury, changed)
+        self._encoder = Encoder(engine, settings, runtime.metrics, self._writer.bury, changed)
         self._intake = Intake(
             kafka,
             runtime.config,
@@ -83,23 +87,25 @@ class Worker:
             reader=reader,
             encoder=self._encoder,
             writer=self._writer,
+            shedding=self._shedding,
             changed=changed,
         )
         self._changed = changed
         self._wanted = asyncio.Queue[Wanted]()
         self._stalls = Stalls()
         self._stalled: str | None = None
+        self._counted = 0
 
     async def run(self) -> None:
         """Until `runtime.stop` is set. Raises what ended a loop."""
         await self._intake.start()
         try:
             async with asyncio.TaskGroup() as group:
-                loops = [
-                    group.create_task(loop) for loop in (self._intake.run(), self._encoder.run(), self._fetch(), self._fuse(), self._tick())
-                ]
+                intake = self._intake
+                works = (intake.run(), intake.watch(), self._encoder.run(), self._fetch(), self._fuse(), self._tick())
+                loops = [group.create_task(work) for work in works]
                 await self._runtime.stop.wait()
-                async with self._intake.lock:  # what is being written is finished
+                async with intake.lock:  # what is being written is finished
                     for loop in loops:
                         loop.cancel()
         except BaseExceptionGroup as group_error:
@@ -167,7 +173,9 @@ class Worker:
         judged = iter(await self._judge([step for step in steps if step.scored]))
         found = [await self._output(step, next(judged) if step.scored else None) for step in steps]
         outputs = [output for output in found if output]
-        written = await self._writer.send([message for message, _ in outputs], ours=lambda: generation == self._intake.generation)
+        if not self._intake.ours(generation):
+            return False
+        written = await self._writer.send([message for message, _ in outputs], ours=lambda: self._intake.ours(generation))
         if len(written) < len(outputs):
             return False
         for lane in lanes:
@@ -180,7 +188,7 @@ class Worker:
 
     def _hand_over(self, lane: Lane) -> None:
         """What the next window lacks is encoded from its own quotation, or fetched."""
-        for ref in lane.missing():
+        for ref in lane.missing(self._shedding):
             if ref.words:
                 self._encoder.submit(lane, ref.origin, ref.modality, ref.words, urgent=True)
             else:
@@ -238,7 +246,21 @@ class Worker:
             await asyncio.sleep(COMMIT_EVERY)
             await self._intake.commit()
             self._intake.measure()
+            self._shed()
             self._watch(await self._intake.waiting())
+
+    def _shed(self) -> None:
+        """Leave out more or fewer frames, by how long live windows wait."""
+        now, before = self._writer.now(), self._shedding.level
+        oldest = [one for lane in self._intake.lanes.values() if (one := lane.oldest())]
+        waits = max((now - arrival for arrival, _ in oldest), default=0) / SECOND
+        late = max((now - trigger for _, trigger in oldest), default=0) / SECOND
+        self._shedding.look(time.monotonic(), waits=waits, late=late, spent=self._encoder.spent)
+        if self._shedding.level != before:
+            log.warning("frames are left out by another measure", now=self._shedding.level, before=before, waits=round(waits, 1))
+        self._metrics.shed_level.set(self._shedding.level)
+        self._metrics.shed.inc(self._shedding.shed - self._counted)
+        self._counted = self._shedding.shed
 
     def _watch(self, waiting: Mapping[str, int]) -> None:
         """What does not move makes us unready first, then ends the process. Raises Transient."""

@@ -17,12 +17,13 @@ from streamer.errors import BadRecord, Reason, StreamerError
 from streamer.events import SECOND, Micros, Modality, Origin, Record, Words
 from streamer.metrics import Metrics
 from streamer.stages import headers as header
-from streamer.stages.cache import Unusable
+from streamer.stages.cache import SHED, Unusable
 from streamer.stages.encode import Batcher
 from streamer.stages.envelope import CONTENT_TYPES
 from streamer.stages.fuse import Engine, Features, FuseInput, Judgement
 from streamer.stages.lane import Lane
 from streamer.stages.media import RATE, decode_image, decode_sound, image_size
+from streamer.stages.shed import Spent
 from streamer.topology import MIB
 
 Result = TypeVar("Result")
@@ -42,12 +43,37 @@ _KNOWN_GOOD = {
 log = structlog.get_logger()
 
 
+def never() -> bool:
+    """What is never left out."""
+    return False
+
+
+class Worked:
+    """Seconds of work so far, of `threads` that share it."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads, self._frames, self._others = threads, 0.0, 0.0
+
+    def add(self, took: float, *, frames: bool) -> None:
+        """So many seconds more of one thread's time."""
+        if frames:
+            self._frames += took / self._threads
+        else:
+            self._others += took / self._threads
+
+    @property
+    def spent(self) -> Spent:
+        """What it comes to."""
+        return Spent(frames=self._frames, others=self._others)
+
+
 class EngineThread:
     """The engine, which is thread-confined, and the thread it lives in."""
 
     def __init__(self, pool: ThreadPoolExecutor, engine: Engine) -> None:
         self._pool, self._engine = pool, engine
         self.version, self.calibrated, self.may_alert = engine.version, engine.calibrated, engine.may_alert
+        self.worked = Worked()
         self._calls: dict[Modality, Callable[[Sequence[object]], list[Features]]] = {
             Modality.FRAMES: engine.encode_frames,  # type: ignore[dict-item]
             Modality.AUDIO: engine.encode_audio,  # type: ignore[dict-item]
@@ -69,7 +95,7 @@ class EngineThread:
 
     async def encode(self, modality: Modality, items: Sequence[object]) -> list[Features]:
         """One forward. Raises whatever the engine raises."""
-        return await self._run(lambda: self._calls[modality](items))
+        return await self._run(lambda: self._calls[modality](items), frames=modality is Modality.FRAMES)
 
     async def fuse(self, windows: Sequence[FuseInput]) -> list[Judgement]:
         """One forward of the head."""
@@ -83,8 +109,10 @@ class EngineThread:
         """Let the thread end; what it does now is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def _run(self, work: Callable[[], Result], *, frames: bool = False) -> Result:
+        result, took = await asyncio.get_running_loop().run_in_executor(self._pool, _timed, work)
+        self.worked.add(took, frames=frames)
+        return result
 
 
 class Encoder:
@@ -102,15 +130,31 @@ class Encoder:
     ) -> None:
         self._engine, self._settings, self._metrics, self._bury, self._changed = engine, settings, metrics, bury, changed
         self._threads = ThreadPoolExecutor(settings.decode_threads, "decode")
+        self._decoded = Worked(settings.decode_threads)
         self.slots = Slots(count=DECODED * settings.batch, size=decoded_bytes)
         self._batcher = Batcher[Modality, tuple[object, asyncio.Future[Features]]](size=settings.batch, wait=Micros(settings.batch_wait))
         self._added = asyncio.Event()
         self._jobs = set[asyncio.Task[None]]()
         self.failure: BaseException | None = None
 
-    def submit(self, lane: Lane, origin: Origin, modality: Modality, payload: Payload, *, urgent: bool = False) -> None:
-        """Encode an event that the lane has admitted. `urgent`: the lane's next window waits for it."""
-        job = asyncio.get_running_loop().create_task(self._encode(lane, origin, modality, payload, urgent))
+    @property
+    def spent(self) -> tuple[Spent, Spent]:
+        """What the engine and the decoders have worked so far."""
+        return self._engine.worked.spent, self._decoded.spent
+
+    def submit(
+        self,
+        lane: Lane,
+        origin: Origin,
+        modality: Modality,
+        payload: Payload,
+        *,
+        urgent: bool = False,
+        sheds: Callable[[], bool] = never,
+    ) -> None:
+        """Encode an event that the lane has admitted. `urgent`: the lane's next window waits for it. `sheds`: asked when its turn
+        comes, before anything is done for it, whether it is left out."""
+        job = asyncio.get_running_loop().create_task(self._encode(lane, origin, modality, payload, urgent, sheds))
         self._jobs.add(job)
         job.add_done_callback(self._ended)
 
@@ -147,25 +191,31 @@ class Encoder:
             self.failure = failure
             self._changed.set()
 
-    async def _encode(self, lane: Lane, origin: Origin, modality: Modality, payload: Payload, urgent: bool) -> None:
-        value: object
+    async def _encode(
+        self, lane: Lane, origin: Origin, modality: Modality, payload: Payload, urgent: bool, sheds: Callable[[], bool]
+    ) -> None:
         async with self.slots.take(self._decoded_bytes(modality, payload), urgent=urgent):
-            try:
-                item = await self._decode(modality, payload)
-                waiting = asyncio.get_running_loop().create_future()
-                self._batcher.add(modality, (item, waiting), now=_now())
-                self._added.set()
-                value = await waiting
-                self._metrics.encoded.labels(modality.value).inc()
-            except Exception as exc:
-                if isinstance(exc, StreamerError):
-                    log.debug("unusable", origin=origin, error=str(exc))
-                else:
-                    log.warning("unusable by our own fault", origin=origin, error=repr(exc))
-                reason = await self._bury(payload, exc) if isinstance(payload, Record) else Reason.UNEXPECTED
-                value = Unusable(reason=reason)
+            value = SHED if sheds() else await self._made_of(origin, modality, payload)
         lane.cache.put(origin, value)
         self._changed.set()
+
+    async def _made_of(self, origin: Origin, modality: Modality, payload: Payload) -> object:
+        """Features, or Unusable once the dead letter is written."""
+        try:
+            item = await self._decode(modality, payload)
+            waiting = asyncio.get_running_loop().create_future()
+            self._batcher.add(modality, (item, waiting), now=_now())
+            self._added.set()
+            value = await waiting
+        except Exception as exc:
+            if isinstance(exc, StreamerError):
+                log.debug("unusable", origin=origin, error=str(exc))
+            else:
+                log.warning("unusable by our own fault", origin=origin, error=repr(exc))
+            reason = await self._bury(payload, exc) if isinstance(payload, Record) else Reason.UNEXPECTED
+            return Unusable(reason=reason)
+        self._metrics.encoded.labels(modality.value).inc()
+        return value
 
     def _decoded_bytes(self, modality: Modality, payload: Payload) -> int:
         """At most so much is in memory once it is decoded. Nothing of what will be refused."""
@@ -183,7 +233,9 @@ class Encoder:
         if isinstance(payload, Words):
             return payload.text
         work = self._image if modality is Modality.FRAMES else self._sound
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, payload)
+        item, took = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, lambda: work(payload))
+        self._decoded.add(took, frames=modality is Modality.FRAMES)
+        return item
 
     def _image(self, record: Record) -> object:
         return decode_image(record.value or b"", self._settings.max_pixels)
@@ -217,6 +269,12 @@ class Encoder:
         await self._engine.probe(modality)
         if not items[0][1].done():
             items[0][1].set_exception(exc)
+
+
+def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    """What it gives, and the seconds that it took."""
+    started = time.monotonic()
+    return work(), time.monotonic() - started
 
 
 def _now() -> Micros:

@@ -7,7 +7,9 @@ Laws:
 3. A media partition whose lane is full is sought back and paused until there is room. So is `windows` where a lane holds
    as many as it may, and media that are newer than those: until half of them are done.
 4. What a failed read may have swallowed is read again: every partition is sought back to what was taken of it.
-5. Between records others have their turn, at least every `PULSE` seconds.
+5. A process that stood still for half the session timeout drops all it holds and joins again before it does anything else.
+6. Windows that retention took before they were scored are counted and logged; nothing else is passed over.
+7. Between records others have their turn, at least every `PULSE` seconds.
 """
 
 from __future__ import annotations
@@ -15,17 +17,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from streamer.agents.infer_encode import Encoder, Payload
+from streamer.agents.infer_encode import Encoder, Payload, never
 from streamer.agents.infer_write import Writer
 from streamer.config import Config
 from streamer.errors import BadRecord, ConfigError, Transient
-from streamer.events import Event, Mark, Modality, Record, Window
+from streamer.events import SECOND, Event, Mark, Modality, Record, Window
 from streamer.health import Health
 from streamer.kafka.client import Kafka
 from streamer.kafka.log import LogReader
@@ -34,12 +38,15 @@ from streamer.metrics import Metrics
 from streamer.stages.accept import accept_window
 from streamer.stages.envelope import read_head
 from streamer.stages.lane import Admission, Lane
+from streamer.stages.offsets import Offsets
 from streamer.stages.resume import LOOK, media_positions
+from streamer.stages.shed import Shedding
 from streamer.topology import MIB, STAGE
 
 POLL_MS = 100
 FETCH_WAIT_MS = 25  # how long the broker may hold a fetch open; a partition cannot be asked for again meanwhile
 PULSE = 0.01  # seconds of taking in at a stretch
+BEAT = 0.2  # seconds between two looks at the clock
 AGAIN = 0.2  # seconds before the log is asked again where it could not be read
 WINDOWS = "windows"
 MEDIA = tuple(modality.value for modality in Modality)
@@ -60,20 +67,26 @@ class Intake:
         reader: LogReader,
         encoder: Encoder,
         writer: Writer,
+        shedding: Shedding,
         changed: asyncio.Event,
     ) -> None:
         self._kafka, self._config, self._metrics, self._health = kafka, config, metrics, health
-        self._reader, self._encoder, self._writer = reader, encoder, writer
+        self._reader, self._encoder, self._writer, self._shedding = reader, encoder, writer, shedding
         self._consumer = kafka.consumer(group="infer", fetch_max_wait_ms=FETCH_WAIT_MS)
+        self._offsets = Offsets(config.sessions)
         self._numbers: tuple[int, ...] | None = None
         self._next = dict[TopicPartition, int]()
         self._paused = dict[TopicPartition, Callable[[], bool]]()
         self._committed = dict[TopicPartition, int]()
+        self._saved = time.monotonic()
         self.lanes = dict[int, Lane]()
         self.lock = asyncio.Lock()
         self.open = False
         self.generation = 0
         self._changed = changed
+        self._limit = kafka.settings.session_timeout / SECOND / 2
+        self._beat = time.monotonic()
+        self._fenced = self._expelled = False
 
     async def start(self) -> None:
         """Join the group. Raises Transient."""
@@ -92,25 +105,55 @@ class Intake:
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            if self.open:
+            if self._fenced:
+                await self._join_again()
+            elif self.open:
                 await self._step()
             elif self._numbers is None or not await self._restore(self.generation):
                 await asyncio.sleep(AGAIN)
+
+    async def watch(self) -> None:
+        """Look at the clock until cancelled."""
+        while True:
+            self.ours(self.generation)
+            await asyncio.sleep(BEAT)
+
+    def ours(self, generation: int) -> bool:
+        """Whether what was held then may still be written: asked right before. Not after this process stood still."""
+        now = time.monotonic()
+        if self.open and (still := now - self._beat) > self._limit:
+            log.warning("this process stood still: starting over", seconds=round(still, 1))
+            self.open, self._fenced, self._expelled = False, True, still > 2 * self._limit
+            self.generation += 1
+            self._health.not_ready("stood still")
+        self._beat = now
+        return self.open and generation == self.generation
+
+    async def _join_again(self) -> None:
+        async with self.lock:
+            if self._fenced:
+                self._fenced, self._numbers = False, None
+                self._forget()
+                coordinator: Any = self._consumer._coordinator  # aiokafka has no public way to join again
+                # out of the group already: as a new member
+                (coordinator.reset_generation if self._expelled else coordinator.request_rejoin)()
 
     async def commit(self) -> None:
         """Tell the group how far `windows` is done. What fails is told again the next time."""
         done = {self._kafka.partition(WINDOWS, number): lane.next_offset for number, lane in self.lanes.items()}
         if not done or done == self._committed:
+            self._saved = time.monotonic()
             return
         try:
             await self._consumer.commit(done)
-            self._committed = done
+            self._committed, self._saved = done, time.monotonic()
         except (KafkaError, IllegalStateError) as exc:
             log.warning("not committed", error=repr(exc))
 
     def measure(self) -> None:
         """Set the gauges."""
         self._metrics.cached.set(sum(len(lane.cache) for lane in self.lanes.values()))
+        self._metrics.checkpoint_age.labels("infer").set(time.monotonic() - self._saved if self.open else 0)
         for topic in STAGE["infer"].reads:
             tps = [self._kafka.partition(topic, number) for number in self.lanes]
             self._metrics.lag.labels("infer", topic).set(sum((self._consumer.highwater(tp) or 0) - self._at(tp) for tp in tps))
@@ -147,11 +190,11 @@ class Intake:
             return
         except KafkaError as exc:
             log.warning("cannot read", error=repr(exc))
-            if self._ours(generation):
+            if self.ours(generation):
                 self._seek_back()
             return
         for tp in sorted(batches, key=self._windows_last):
-            if self._ours(generation):
+            if self.ours(generation):
                 await self._take(tp, batches[tp], generation)
         if batches:
             self._changed.set()
@@ -159,9 +202,6 @@ class Intake:
 
     def _windows_last(self, tp: TopicPartition) -> bool:
         return bool(tp.topic == self._kafka.physical(WINDOWS))
-
-    def _ours(self, generation: int) -> bool:
-        return self.open and generation == self.generation
 
     def _seek_back(self) -> None:
         """A read that fails for one partition has moved on in those that it read before."""
@@ -175,7 +215,7 @@ class Intake:
                 continue
             record = self._kafka.record(raw)
             until = await self._window(lane, record) if record.topic == WINDOWS else self._media(lane, record)
-            if not self._ours(generation):
+            if not self.ours(generation):
                 return
             if until:
                 self._hold(tp, raw.offset, until)
@@ -185,7 +225,7 @@ class Intake:
             self._metrics.read_bytes.labels("infer", record.topic).inc(len(record.value or b""))
             if time.monotonic() > pulse:
                 await asyncio.sleep(0)
-                if not self._ours(generation):
+                if not self.ours(generation):
                     return
                 pulse = time.monotonic() + PULSE
 
@@ -207,6 +247,8 @@ class Intake:
             return lambda: not lane.crowded()
         try:
             head = read_head(record, self._config.kafka.partitions)
+            if self._offsets:
+                head = self._offsets.corrected(head)
         except BadRecord:
             return None
         if isinstance(head, Mark):
@@ -214,7 +256,9 @@ class Intake:
             return None
         admission = lane.event(head, headers=_header_bytes(record))
         if admission is Admission.ENCODE:
-            self._encoder.submit(lane, head.origin, head.track.modality, payload_of(head, record))
+            modality = head.track.modality
+            sheds = partial(self._shedding.sheds, head.track, head.start) if modality is Modality.FRAMES else never
+            self._encoder.submit(lane, head.origin, modality, payload_of(head, record), sheds=sheds)
         return lane.cache.roomy if admission is Admission.FULL else None
 
     def _hold(self, tp: TopicPartition, offset: int, until: Callable[[], bool]) -> None:
@@ -248,7 +292,7 @@ class Intake:
                 self._next[tp] = offset
                 self._consumer.seek(tp, offset)
                 self._consumer.resume(tp)
-        self.open = True
+        self.open, self._beat = True, time.monotonic()
         self._health.ready()
         log.info("partitions restored", partitions=numbers, positions=positions)
         return True
@@ -265,6 +309,9 @@ class Intake:
                 f"Use another prefix, or delete the group {self._kafka.physical('infer')}"
             )
         at = max(committed or 0, starts[tps[WINDOWS]])
+        if committed is not None and committed < at:
+            log.error("windows were gone before they were scored", partition=number, committed=committed, first=at, windows=at - committed)
+            self._metrics.lost.labels("infer", WINDOWS).inc(at - committed)
         before, after = list[Window](), list[Window]()
         async for record in self._reader.read(WINDOWS, max(0, at - LOOK), partition=number):
             if record.offset >= at + LOOK:
@@ -287,7 +334,7 @@ class Intake:
         self._health.not_ready("waiting for partitions")
         async with self.lock:  # what is being written is finished first; `generation` tells it to hurry
             await self.commit()
-            self._numbers = None
+            self._numbers, self._fenced = None, False
             self._forget()
 
     async def give_up(self) -> None:

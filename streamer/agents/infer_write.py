@@ -28,6 +28,7 @@ class Writer:
     def __init__(self, producer: Producer, metrics: Metrics, health: Health) -> None:
         self._producer, self._metrics, self._health = producer, metrics, health
         self._buried = OrderedDict[Origin, Reason]()
+        self._ahead = Micros(0)
 
     async def send(self, messages: Sequence[Message], *, ours: Callable[[], bool] = lambda: True) -> list[Written]:
         """Write all and wait for the broker's yes. Empty when `ours` became false while it failed. Raises Transient in the end."""
@@ -62,10 +63,16 @@ class Writer:
             self._buried.popitem(last=False)
         return reason
 
+    def now(self) -> Micros:
+        """The broker's time, as far as its last answer tells: its clock may be ahead of ours, or behind."""
+        return Micros(time.time_ns() // 1_000 + self._ahead)
+
     def scored(self, score: Scores, written: Written) -> None:
         """Count an acknowledged score and what it took since its trigger."""
         self._metrics.scores.inc()
-        appended = written.arrival or Micros(time.time_ns() // 1_000)
+        now = Micros(time.time_ns() // 1_000)
+        appended = written.arrival or now
+        self._ahead = Micros(appended - now)
         self._metrics.added.observe(max(0.0, (appended - score.trigger) / SECOND))
 
     def _count(self, messages: Sequence[Message], *, again: bool) -> None:

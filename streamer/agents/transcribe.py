@@ -27,6 +27,7 @@ from streamer.stages import headers as header
 from streamer.stages import transcribe as stage
 from streamer.stages.envelope import CONTENT_TYPES, read_head, write_mark, write_transcript
 from streamer.stages.media import decode_sound
+from streamer.stages.offsets import Offsets
 from streamer.stages.wire import dead_letter, write_deadletter
 
 log = structlog.get_logger()
@@ -58,6 +59,10 @@ class Transcriber:
     worker: ThreadPoolExecutor
     lanes: dict[int, Lane] = field(default_factory=dict)
     pending: list[Message] = field(default_factory=list)
+    offsets: Offsets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.offsets = Offsets(self.config.sessions)
 
     async def restore(self, partition: int, saved: Mapping[str, bytes], read: ReadLog) -> Mapping[str, Position]:
         """Take the tracks' boundaries out of the checkpoint; nothing else is remembered."""
@@ -81,6 +86,7 @@ class Transcriber:
 
     async def gap(self, topic: str, partition: int, wanted: int, found: int) -> None:
         """Sound that is gone cannot be transcribed; align reports the gap."""
+        self.metrics.lost.labels(STAGE, topic).inc(found - wanted)
         log.warning("sound is gone before it was transcribed", topic=topic, partition=partition, first=wanted, last=found - 1)
 
     def drop(self) -> None:
@@ -114,6 +120,8 @@ class Transcriber:
         lane.listener.arrive(record.arrival)
         try:
             head = read_head(record, self.config.kafka.partitions)
+            if self.offsets:
+                head = self.offsets.corrected(head)
             if not lane.listener.refuses(head):
                 self._take(lane, head, record)
         except BadRecord:

@@ -8,32 +8,26 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber, RecordTooLargeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from streamer.config import KafkaSettings
 from streamer.errors import ConfigError, Transient
 from streamer.events import MILLISECOND, Message, Micros, Record
+from streamer.kafka.batches import LARGEST_BATCH, LARGEST_REQUEST, Written, write
 from streamer.kafka.readable import make_readable
 from streamer.stages.times import LATEST
-from streamer.topology import TOPICS
 
-LARGEST_REQUEST = max(topic.max_message_bytes for topic in TOPICS)
+__all__ = ["LARGEST_REQUEST", "Kafka", "Producer", "Written"]
+
+FETCH_BYTES = 1 << 20
+"""Asked of a partition at a time; a larger record comes all the same. More would not be faster: fresh memory for tens of megabytes costs
+the system as much as all the rest of fetching."""
 PATIENCE_MS = 24 * 3_600_000  # our own watchdogs say when work takes too long; leaving the group would only hand it on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """Where an acknowledged message stands, and the arrival time the broker gave it (0 where it does not say)."""
-
-    partition: int
-    offset: int
-    arrival: Micros
 
 
 class Kafka:
@@ -79,12 +73,13 @@ class Kafka:
         timeout = self.settings.session_timeout // MILLISECOND
         settings = {
             "group_id": self.physical(group) if group else None,
+            "group_instance_id": self.settings.instance if group else None,
             "enable_auto_commit": False,
             "auto_offset_reset": "none",
             "partition_assignment_strategy": [RangePartitionAssignor],
             "session_timeout_ms": timeout,
             "heartbeat_interval_ms": max(100, timeout // 5),
-            "max_partition_fetch_bytes": LARGEST_REQUEST,
+            "max_partition_fetch_bytes": FETCH_BYTES,
             "max_poll_interval_ms": PATIENCE_MS,
         }
         return AIOKafkaConsumer(*(self.physical(topic) for topic in topics), **(self._common | settings | more))
@@ -108,20 +103,10 @@ class Producer:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._producer: AIOKafkaProducer | None = None
+        self._renewing = asyncio.Lock()
 
     async def __aenter__(self) -> Producer:
-        self._producer = AIOKafkaProducer(
-            **self._kafka.common,
-            acks="all",
-            enable_idempotence=self._kafka.settings.idempotent,
-            max_request_size=LARGEST_REQUEST,
-            linger_ms=0,
-        )
-        try:
-            await self._producer.start()
-        except KafkaError as exc:
-            await self._producer.stop()
-            raise Transient(f"no broker at {self._kafka.settings.bootstrap}: {exc}") from exc
+        self._producer = await self._open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,18 +115,37 @@ class Producer:
 
     async def send(self, messages: Sequence[Message]) -> list[Written]:
         """Write all, in order per partition, and wait until all are acknowledged. Raises Transient."""
-        if self._producer is None:
+        if (producer := self._producer) is None:
             raise Transient("the producer is not open")
-        producer, kafka = self._producer, self._kafka
         try:
-            pending = [
-                await producer.send(kafka.physical(m.topic), m.value, key=m.key, partition=m.partition, headers=list(m.headers))
-                for m in messages
-            ]
-            done = await asyncio.gather(*pending)
+            return await write(producer, [(self._kafka.physical(message.topic), message) for message in messages])
         except (MessageSizeTooLargeError, RecordTooLargeError) as exc:
             largest = max(len(m.value or b"") for m in messages)
             raise ConfigError(f"the broker takes no record as large as ours ({largest} bytes): run `streamer topics check`; {exc}") from exc
         except KafkaError as exc:
+            if isinstance(exc, OutOfOrderSequenceNumber):
+                await self._renew(producer)
             raise Transient(f"write failed: {exc!r}") from exc
-        return [Written(partition=d.partition, offset=d.offset, arrival=Micros(max(d.timestamp or 0, 0) * MILLISECOND)) for d in done]
+
+    async def _open(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._kafka.common,
+            acks="all",
+            enable_idempotence=self._kafka.settings.idempotent,
+            max_request_size=LARGEST_REQUEST,
+            max_batch_size=LARGEST_BATCH,
+            linger_ms=0,
+        )
+        try:
+            await producer.start()
+        except KafkaError as exc:
+            await producer.stop()
+            raise Transient(f"no broker at {self._kafka.settings.bootstrap}: {exc}") from exc
+        return producer
+
+    async def _renew(self, broken: AIOKafkaProducer) -> None:
+        """aiokafka gives up what waits too long for a leader, but not its sequence number: after it the broker takes nothing more."""
+        async with self._renewing:
+            if self._producer is broken:
+                self._producer = await self._open()
+                await broken.stop()

@@ -43,15 +43,24 @@ class LogReader:
         except KafkaError as exc:
             raise Transient(f"cannot read where logs start: {exc!r}") from exc
 
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after each partition's last record, in one request. The embedded broker names the start of its last batch.
+
+        Raises Transient.
+        """
+        wanted = list(partitions)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return dict(await self._consumer.end_offsets(wanted)) if wanted else {}
+        except (KafkaError, TimeoutError) as exc:
+            raise Transient(f"cannot read where logs end: {exc!r}") from exc
+
     async def end(self, tp: TopicPartition) -> int:
         """The offset after a partition's last record. Raises Transient.
 
         Told by a fetch: asked directly, the embedded broker names the start of its last batch.
         """
-        try:
-            listed: int = (await self._consumer.end_offsets([tp]))[tp]
-        except KafkaError as exc:
-            raise Transient(f"cannot read where {tp} ends: {exc!r}") from exc
+        listed = (await self.ends([tp]))[tp]
         if listed <= (await self.starts([tp]))[tp]:
             return listed  # empty, or all of it expired: there is nothing that a fetch could tell
         self._consumer.assign([tp])

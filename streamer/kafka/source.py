@@ -8,13 +8,14 @@ Laws:
 4. A batch whose work fails is tried again while its partitions are ours, and never passed over: what cannot be done ends
    the process, and readiness fails first.
 5. A checkpoint is only written between two batches. Revoked partitions leave no state behind.
+6. The topics of a partition number are handed over in arrival order, over all their fetches (`merge`): what is ahead waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -26,27 +27,26 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from streamer.errors import ConfigError, Transient
-from streamer.events import SECOND, Clock, Micros
+from streamer.events import SECOND
 from streamer.kafka import checkpoints
 from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.intake import FRESH_MS, Intake, Part
 from streamer.kafka.log import LogReader
-from streamer.kafka.merge import AT_ONCE, in_arrival_order, slices
-from streamer.kafka.readable import Raw
+from streamer.kafka.merge import AT_ONCE
 from streamer.kafka.restore import Restorer
 from streamer.kafka.stateful import Batch, Deliver, Position, ReadLog, Stateful
 from streamer.kafka.topics import check_topics
 from streamer.metrics import Metrics
 
-__all__ = ["Batch", "Deliver", "Position", "ReadLog", "Source", "Stateful"]
+__all__ = ["FRESH_MS", "Batch", "Deliver", "Position", "ReadLog", "Source", "Stateful"]
 
-POLL_MS = 100
 FETCH_WAIT_MS = 50  # how long the broker may hold a fetch open; a partition cannot be asked for again meanwhile
 CHECKPOINT_EVERY = 0.5  # seconds
 FIRST_RETRY, LONGEST_RETRY, GIVE_UP = 0.1, 5.0, 120.0  # seconds
 STALLED = 120.0  # seconds without a step: input waits and nothing is read, or the partitions do not come, or are not restored
 LONGEST_STOP = 5.0  # seconds
-FRESH_MS = 2_000  # a partition's end counts as its present end for so long
 BEAT = 0.2  # seconds between two looks at the clock
+MEASURE_EVERY = 0.5  # seconds
 
 log = structlog.get_logger()
 
@@ -57,8 +57,9 @@ Ready = Callable[[str | None], None]
 class Source(mode.Service):
     """Feeds one Stateful from the partitions that the group gives this process. See the laws above.
 
-    `deliver` is how a batch reaches `stateful.handle` (by default directly). Outputs named in `topics` of the owner's
-    stage have as many partitions as the inputs: `check_topics` sees to it at the start.
+    `deliver` is how a batch reaches `stateful.handle` (by default directly). `outputs` are topics of which the owner of a
+    partition number is the only writer of that number's partition: their ends are told at each checkpoint. All have as
+    many partitions as the inputs: `check_topics` sees to it at the start.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Source(mode.Service):
         *,
         owner: str,
         topics: Sequence[str],
+        outputs: Sequence[str] = (),
         stateful: Stateful,
         producer: Producer,
         metrics: Metrics,
@@ -76,11 +78,12 @@ class Source(mode.Service):
         beacon: Any = None,
     ) -> None:
         super().__init__(beacon=beacon)
-        self._kafka, self._owner, self._topics = kafka, owner, tuple(topics)
+        self._kafka, self._owner, self._topics, self._outputs = kafka, owner, tuple(topics), tuple(outputs)
         self._stateful, self._producer, self._metrics, self._ready = stateful, producer, metrics, ready
         self._deliver: Deliver = deliver or stateful.handle
         self._at_once = at_once
         self._consumer = kafka.consumer(group=owner, fetch_max_wait_ms=FETCH_WAIT_MS)
+        self._intake = Intake(kafka, self._consumer)
         self._reader = LogReader(kafka)
         self._restorer = Restorer(kafka, self._reader, stateful, owner=owner, topics=self._topics, moved=self._step_forward)
         self._limit = kafka.settings.session_timeout / SECOND / 2
@@ -91,8 +94,6 @@ class Source(mode.Service):
         self._fenced = self._expelled = False
         self._generation = 0
         self._numbers: tuple[int, ...] = ()
-        self._next: dict[TopicPartition, int] = {}
-        self._clock: dict[TopicPartition, Micros] = {}
         self._written: dict[int, bytes] = {}
         self._beat = self._moved = self._saved = time.monotonic()
         self._failure: BaseException | None = None
@@ -162,6 +163,14 @@ class Source(mode.Service):
                 self._ready(f"nothing moves for {still:.0f} s: {self._state}")
             await asyncio.sleep(BEAT)
 
+    @mode.Service.task
+    async def _measure(self) -> None:
+        """Apart from the work, so that the lag is told while a step hangs or is tried again."""
+        while not self.should_stop:
+            for topic in self._topics:
+                self._metrics.lag.labels(self._owner, topic).set(await self._intake.lag(topic))
+            await asyncio.sleep(MEASURE_EVERY)
+
     @property
     def _state(self) -> str:
         return "input is waiting" if self._open else "the partitions are not restored" if self._numbers else "no partitions came"
@@ -181,69 +190,45 @@ class Source(mode.Service):
             await self._fence()
         elif not self._open:
             await self._restore()
-        elif (raw := await self._fetch()) is not None and self._open:
+        elif (parts := await self._fetch()) is not None and self._open:
             generation = self._generation
             async with self._lock:
-                for part, rest in slices(raw, self._at_once):
+                for part in parts:
                     self._look_at_the_clock()
                     if not self._open or generation != self._generation:
                         return  # what is left of it comes again, to whoever has the partitions then
-                    await self._hand_over(part, rest)
+                    await self._hand_over(part)
                     if self._open and self._holds and time.monotonic() - self._saved >= CHECKPOINT_EVERY:
                         await self._patiently(self._save)
                     await asyncio.sleep(0)  # heartbeats must get their turn
 
-    async def _fetch(self) -> list[Raw] | None:
-        """One `getmany`, merged in arrival order. None when it belongs to nobody. Holds no lock: it may wait for a rebalance."""
+    async def _fetch(self) -> Iterator[Part] | None:
+        """What may be handed over now. None when it belongs to nobody. Holds no lock: it may wait for a rebalance."""
         try:
-            raw = await self._consumer.getmany(timeout_ms=POLL_MS)
+            return await self._intake.fetch(at_once=self._at_once, ours=lambda: self._open)
         except OffsetOutOfRangeError:
             # retention overtook us: start over from the checkpoint, which reports the gap
             self._open, self._fenced, self._expelled = False, True, False
-            return None
         except KafkaError as exc:
             if self._open:
                 raise
             log.warning("nothing was read while the partitions were not ours", owner=self._owner, error=repr(exc))
-            return None
-        return in_arrival_order(raw, first=self._next) if self._open else None
+        return None
 
-    async def _hand_over(self, raw: list[Raw], rest: frozenset[TopicPartition]) -> None:
-        """Under the lock: the batch is done when this returns, or our partitions are gone. `rest`: partitions of which more was fetched."""
-        batch = await self._batch(raw, rest)
+    async def _hand_over(self, part: Part) -> None:
+        """Under the lock: the batch is done when this returns, or our partitions are gone."""
+        batch = await self._intake.batch(part)
         started = time.monotonic()
         self._holds = False  # half a batch is in the state: nothing to save
         if not await self._patiently(partial(self._deliver, batch)):
             return
         self._holds = True
-        for record in raw:
-            self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
-        if raw or all(clock.caught_up for clock in batch.clocks.values()):
+        self._intake.done(part[0])
+        if batch.records or all(clock.caught_up for clock in batch.clocks.values()):
             self._step_forward()
-        if raw:
-            self._metrics.batch.labels(self._owner).observe(len(raw))
+        if batch.records:
+            self._metrics.batch.labels(self._owner).observe(len(batch.records))
             self._metrics.latency.labels(self._owner).observe(time.monotonic() - started)
-
-    async def _batch(self, raw: list[Raw], rest: frozenset[TopicPartition]) -> Batch:
-        records = tuple(map(self._kafka.record, raw))
-        for plain, record in zip(raw, records, strict=True):
-            tp = TopicPartition(plain.topic, plain.partition)
-            if record.arrival > self._clock[tp]:
-                self._clock[tp] = record.arrival
-        clocks = {}
-        for tp, arrival in self._clock.items():
-            fresh = time.time() * 1_000 - (self._consumer.last_poll_timestamp(tp) or 0) < FRESH_MS
-            caught_up = fresh and tp not in rest and await self._lag(tp) == 0
-            clocks[self._kafka.logical(tp.topic), tp.partition] = Clock(arrival=arrival, caught_up=caught_up)
-        return Batch(records=records, clocks=clocks, now=Micros(time.time_ns() // 1_000))
-
-    async def _lag(self, tp: TopicPartition) -> int | None:
-        """Records between position and end, as the last fetch saw it; None where nothing was fetched yet, or the partition is gone."""
-        try:
-            end = self._consumer.highwater(tp)
-            return None if end is None else max(0, end - await self._consumer.position(tp))
-        except (KafkaError, AssertionError):
-            return None
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Do it, again after each Transient with growing pauses. False when the gate closed meanwhile. Raises when patience ends."""
@@ -271,27 +256,18 @@ class Source(mode.Service):
     async def _save(self) -> None:
         """Under the lock: write each partition's checkpoint where it changed, then the group's commit. Raises Transient."""
         messages = []
+        ends = await self._reader.ends(self._all(self._outputs))
         for number in self._numbers:
-            positions = {topic: self._next[self._kafka.partition(topic, number)] for topic in self._topics}
+            positions = self._intake.positions(self._topics, number)
+            positions |= {topic: ends[self._kafka.partition(topic, number)] for topic in self._outputs}
             value = await self._stateful.checkpoint(number, positions)
             if value != self._written.get(number):
                 messages.append(checkpoints.message(self._owner, number, value))
         await self._producer.send(messages)
         self._written |= {m.partition: m.value for m in messages if m.partition is not None and m.value is not None}
         if messages and not self.should_stop:
-            await self._commit()
-        for topic in self._topics:
-            lags = [await self._lag(self._kafka.partition(topic, number)) for number in self._numbers]
-            self._metrics.lag.labels(self._owner, topic).set(sum(lag or 0 for lag in lags))
+            await self._intake.commit()
         self._saved = time.monotonic()
-
-    async def _commit(self) -> None:
-        """For tools that show lag; a failure changes nothing."""
-        try:
-            async with asyncio.timeout(1):
-                await self._consumer.commit(dict(self._next))
-        except (KafkaError, TimeoutError) as exc:
-            log.debug("the lag gauge was not moved", owner=self._owner, error=repr(exc))
 
     async def _let_go(self) -> None:
         """Under the lock: save if the state is whole, then forget all of it."""
@@ -305,8 +281,7 @@ class Source(mode.Service):
     def _drop(self) -> None:
         self._holds = False
         self._stateful.drop()
-        self._next.clear()
-        self._clock.clear()
+        self._intake.clear()
         self._written.clear()
 
     # whose partitions
@@ -327,12 +302,12 @@ class Source(mode.Service):
         self._consumer.pause(*partitions)
         self._generation += 1
         self._numbers = tuple(sorted({tp.partition for tp in partitions}))
-        if partitions != set(self._all()):
+        if partitions != set(self._all(self._topics)):
             self._fail(ConfigError(f"{self._owner} was given {len(partitions)} partitions of {self._topics} that do not belong together"))
         self._wake.set()
 
-    def _all(self) -> list[TopicPartition]:
-        return [self._kafka.partition(topic, number) for topic in self._topics for number in self._numbers]
+    def _all(self, topics: Sequence[str]) -> list[TopicPartition]:
+        return [self._kafka.partition(topic, number) for topic in topics for number in self._numbers]
 
     async def _restore(self) -> None:
         """Rebuild the state of all partitions, seek them, open the gate."""
@@ -347,11 +322,7 @@ class Source(mode.Service):
             if not await self._patiently(rebuild) or generation != self._generation or self.should_stop:
                 self._drop()
                 return
-            for tp, position in positions.items():  # no await from here to the end: the gate opens on exactly these positions
-                self._next[tp] = position.offset or 0
-                self._clock[tp] = position.clock
-                self._consumer.seek(tp, self._next[tp])
-            self._consumer.resume(*positions)
+            self._intake.begin(positions)  # no await from here to the end: the gate opens on exactly these positions
             self._open = self._holds = True
             self._beat = self._moved = self._saved = time.monotonic()
             log.info("partitions restored", owner=self._owner, partitions=self._numbers)

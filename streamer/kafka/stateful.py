@@ -17,7 +17,7 @@ ReadLog = Callable[[str, int], AsyncIterator[Record]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One `getmany`. Records keep each partition's order. With no records it is a tick: time passed.
+    """Records of some partitions, each number's in arrival order and each partition's in its own. Without any it is a tick: time passed.
 
     `clocks` maps (topic, partition) to how far each assigned partition has been read after this batch;
     `now` is the wall clock, which counts for partitions that are caught up.
@@ -61,7 +61,11 @@ class Stateful(Protocol):
         """
 
     async def checkpoint(self, partition: int, positions: Mapping[str, int]) -> bytes:
-        """This partition's checkpoint as it stands now; `positions`: topic -> next offset to be read."""
+        """This partition's checkpoint as it stands now. Raises Transient.
+
+        `positions`: input topic -> next offset to be read; and of the source's `outputs`, where each one ends now: an end
+        beyond our own last write means that another wrote.
+        """
 
     async def gap(self, topic: str, partition: int, wanted: int, found: int) -> None:
         """Retention has overtaken the checkpoint: records [wanted, found) are gone. Comes after `restore`."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 
-from streamer.errors import Reason
 from streamer.events import SECOND, EventRef, Micros, Origin, SessionId
 
 UNNAMED = Micros(60 * SECOND)
@@ -32,9 +31,13 @@ ROOMY = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """In the place of features: the event is broken or gone, and why."""
+    """In the place of features: the event is broken, gone, or was left out, and why: a `Reason`, or `shed`."""
 
-    reason: Reason
+    reason: str
+
+
+SHED = Unusable(reason="shed")
+"""The frame was left out, because infer was overloaded (`stages/shed.py`)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +113,13 @@ class FeatureCache:
         arrival = min(ref.arrival, self._clock)  # what a window says of it may not keep it for ever
         if not self.admit(ref.origin, session=session, end=ref.end, arrival=arrival, size=0):
             self._keep(ref.origin, _Entry(session=session, end=ref.end, arrival=arrival, cost=ENTRY_BYTES))
+
+    def withdraw(self, origin: Origin) -> None:
+        """What came of it does not count any more: the event is not known now."""
+        if entry := self._main.pop(origin, None):
+            self.used -= entry.cost
+        elif entry := self._reserve.pop(origin, None):
+            self.reserved -= entry.cost
 
     def put(self, origin: Origin, value: object) -> None:
         """What came of an event that was admitted. Without room for it, it is only kept if the next window needs it."""

@@ -27,7 +27,7 @@ def scores(window: Window, held: Sequence[object], judgement: Judgement, *, mode
         classes=judgement.classes,
         evidence=judgement.evidence,
         completeness=window.completeness,
-        absent=tuple(Absent(ref=ref, reason=value.reason.value) for ref, value in events if isinstance(value, Unusable)),
+        absent=tuple(Absent(ref=ref, reason=str(value.reason)) for ref, value in events if isinstance(value, Unusable)),
         sources=tuple(ref.origin for ref, value in events if not isinstance(value, Unusable)),
         model=model,
         calibrated=calibrated,

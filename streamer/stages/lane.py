@@ -5,7 +5,8 @@ Laws:
 2. The next window waits for nothing but events that were handed to the encoder: `missing` names every other, once.
 3. Reading ahead of the windows ends where the cache is full. No more than `MOST_WAITING` windows wait; from then on until
    half of them are done, media that arrived after the last of them wait too: nobody can name them yet.
-4. `next_offset` is past everything that is done, and nothing else: it may be committed.
+4. A frame that was shed is not waited for, nor fetched; unless its track has no usable frame in the next window: then one is.
+5. `next_offset` is past everything that is done, and nothing else: it may be committed.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice, takewhile
 
-from streamer.events import Event, EventRef, Micros, SessionMark, Silence, Window
-from streamer.stages.cache import FeatureCache
+from streamer.events import Event, EventRef, Micros, Modality, Pace, SessionMark, Silence, Window
+from streamer.stages.cache import SHED, FeatureCache, Unusable
+from streamer.stages.shed import Shedding
 
 LARGE = 2
 """An event larger than 1/LARGE of the bound is not read ahead: its window fetches it."""
@@ -38,9 +40,10 @@ class Admission(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """One record of `windows`; `what` None: it was no good, and only its place in the order counts."""
+    """One record of `windows`, when it came there; `what` None: it was no good, and only its place in the order counts."""
 
     offset: int
+    arrival: Micros
     what: Window | SessionMark | None
 
     @property
@@ -106,7 +109,7 @@ class Lane:
         """The next record of `windows`."""
         self.cache.passed(arrival)
         self._read = arrival
-        entry = Waiting(offset=offset, what=what)
+        entry = Waiting(offset=offset, arrival=arrival, what=what)
         self._waiting.append(entry)
         self.cache.name(entry.manifest)
         if isinstance(what, Window):
@@ -116,18 +119,30 @@ class Lane:
         if len(self._waiting) == 1:
             self.cache.next_is(entry.manifest)
 
-    def missing(self) -> list[EventRef]:
+    def missing(self, shedding: Shedding | None = None) -> list[EventRef]:
         """Events of the next window that nobody has handed to the encoder: they are now awaited, so hand them over."""
         if not self._waiting or self._passed_over(self._waiting[0]):
             return []
         what = self._waiting[0].what
-        found = []
-        if isinstance(what, Window):
-            for ref in what.manifest:
-                if not self.cache.known(ref.origin):
-                    self.cache.reserve(ref, what.session)
-                    found.append(ref)
-        return found
+        if not isinstance(what, Window):
+            return []
+        found = [ref for ref in what.manifest if not self.cache.known(ref.origin)]
+        held = (ref for ref in what.manifest if self.cache.known(ref.origin) and not self._shed(ref))
+        left_out = shedding.thinned(found, held) if shedding else frozenset()
+        for ref in found:
+            self.cache.reserve(ref, what.session)
+            if ref.origin in left_out:
+                self.cache.put(ref.origin, SHED)
+        back = self._bare(what.manifest)
+        for ref in back:
+            self.cache.withdraw(ref.origin)
+            self.cache.reserve(ref, what.session)
+        return [*(ref for ref in found if ref.origin not in left_out), *back]
+
+    def oldest(self) -> tuple[Micros, Micros] | None:
+        """When the first live window that waits came, and its trigger."""
+        live = ((one.arrival, one.what.trigger) for one in self._waiting if isinstance(one.what, Window) and one.what.pace is Pace.LIVE)
+        return next(live, None)
 
     def ready(self, most: int) -> list[Waiting]:
         """What can be done now, in order: at most `most` windows with all they need."""
@@ -151,7 +166,23 @@ class Lane:
         self.cache.next_is(self._waiting[0].manifest if self._waiting else ())
 
     def _complete(self, entry: Waiting) -> bool:
-        return self._passed_over(entry) or all(self.cache.get(ref.origin) is not None for ref in entry.manifest)
+        if self._passed_over(entry):
+            return True
+        return all(self.cache.get(ref.origin) is not None for ref in entry.manifest) and not self._bare(entry.manifest)
+
+    def _shed(self, ref: EventRef) -> bool:
+        return self.cache.get(ref.origin) is SHED
+
+    def _bare(self, manifest: Iterable[EventRef]) -> list[EventRef]:
+        """Of each track whose frames are all unusable, and some of them shed: the first of those."""
+        shed, usable = dict[str, EventRef](), set[str]()
+        for ref in manifest:
+            if ref.modality is Modality.FRAMES and ref.source not in usable:
+                if (value := self.cache.get(ref.origin)) is SHED:
+                    shed.setdefault(ref.source, ref)
+                elif not isinstance(value, Unusable):
+                    usable.add(ref.source)
+        return [ref for source, ref in shed.items() if source not in usable]
 
     def _passed_over(self, entry: Waiting) -> bool:
         what = entry.what

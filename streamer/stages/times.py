@@ -14,7 +14,8 @@ from streamer.events import SECOND, Micros
 
 MINUTE = 60 * SECOND
 OURS = len("2026-11-23T12:00:00.000000Z")
-_TO_MINUTE = len("2026-11-23T12:00:")
+_TO_SECOND = len("2026-11-23T12:00:00")
+_POINT, _UTC = b".Z"
 _EPOCH = datetime(1970, 1, 1)  # UTC without saying so: arithmetic on naive times is exact
 _MICROSECOND = timedelta(microseconds=1)
 EARLIEST = Micros((datetime.min - _EPOCH) // _MICROSECOND)
@@ -26,10 +27,10 @@ _RFC3339 = re.compile(
 
 def parse_time(text: bytes) -> Micros:
     """Microseconds since 1970 UTC. Raises ValueError that says what is wrong."""
-    if len(text) == OURS and text.endswith(b"Z") and text[19:20] == b".":
-        digits = text[17:19] + text[20:26]
-        if digits.isdigit() and (within := int(digits)) < MINUTE:
-            return Micros(_start_of_minute(text[:_TO_MINUTE]) + within)
+    if len(text) == OURS and text[_TO_SECOND] == _POINT and text[-1] == _UTC:
+        fraction = text[_TO_SECOND + 1 : -1]
+        if fraction.isdigit():
+            return Micros(_second(text[:_TO_SECOND]) + int(fraction))
     return parse_time_slowly(text)
 
 
@@ -66,8 +67,8 @@ def _offset(sign: bytes | None, hours: bytes | None, minutes: bytes | None) -> i
 
 
 @lru_cache(maxsize=1_024)
-def _start_of_minute(prefix: bytes) -> Micros:
-    return parse_time_slowly(prefix + b"00Z")
+def _second(prefix: bytes) -> Micros:
+    return parse_time_slowly(prefix + b"Z")
 
 
 @lru_cache(maxsize=1_024)

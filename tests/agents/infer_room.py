@@ -51,10 +51,9 @@ class Scene:
     session: SessionId = SESSION
     refs: dict[tuple[Modality, float], EventRef] = dataclasses.field(default_factory=dict)
 
-    async def frame(self, when: float, image: bytes | None = None) -> EventRef:
-        return await self._write(
-            Modality.FRAMES, when, 0, write_frame(a_frame(when, image=image or picture(round(when * 10)), session=self.session))
-        )
+    async def frame(self, when: float, image: bytes | None = None, *, source: str = SOURCE[Modality.FRAMES]) -> EventRef:
+        frame = a_frame(when, image=image or picture(round(when * 10)), session=self.session, source=source)
+        return await self._write(Modality.FRAMES, when, 0, write_frame(frame), source)
 
     async def audio(self, when: float, sound: bytes | None = None) -> EventRef:
         return await self._write(
@@ -77,11 +76,11 @@ class Scene:
         await self.producer.send([write_window(window)])
         return window
 
-    async def _write(self, modality: Modality, when: float, length: float, message: Message) -> EventRef:
+    async def _write(self, modality: Modality, when: float, length: float, message: Message, source: str | None = None) -> EventRef:
         place = (await self.producer.send([message]))[0]
         ref = EventRef(
             modality=modality,
-            source=SOURCE[modality],
+            source=source or SOURCE[modality],
             id=event_id(at(when)),
             start=at(when),
             end=at(when + length),
@@ -109,14 +108,15 @@ class Scene:
 class CountingEngine:
     """The tiny engine, counting what goes through it. Raises for a picture whose first pixel is `poison`, and for "poison".
 
-    It works while its `gate` is open, and takes `pause` seconds for each fusion.
+    It works while its `gate` is open, and takes `pause` seconds for each fusion, `per_frame` for each picture.
     """
 
-    def __init__(self, poison: int | None = None, *, pause: float = 0) -> None:
+    def __init__(self, poison: int | None = None, *, pause: float = 0, per_frame: float = 0) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.seen = list[int]()
         self._pause = pause
+        self.per_frame = per_frame
         self._engine: Engine = open_engine(TINY, None)
         self._poison = poison
         self.version, self.calibrated, self.may_alert = self._engine.version, False, False
@@ -124,6 +124,7 @@ class CountingEngine:
 
     def encode_frames(self, images: Sequence[Rgb]) -> list[Features]:
         self.gate.wait(PATIENCE)
+        time.sleep(self.per_frame * len(images))
         self.batches["frames"] += 1
         self.seen += [int(image[0, 0, 0]) for image in images]
         if any(abs(int(image[0, 0, 0]) - self._poison) < 3 for image in images if self._poison is not None):
@@ -176,13 +177,13 @@ class Running:
         """Records that this process wrote to `scores`."""
         return self.count("streamer_records_written_total", stage="infer", topic="scores")
 
-    async def until(self, met: object, what: str) -> None:
+    async def until(self, met: object, what: str, *, seconds: float = 30) -> None:
         async def look() -> bool:
             if self.task.done():
                 self.task.result()
             return bool(met())  # type: ignore[operator]
 
-        await until(look, what, seconds=30)
+        await until(look, what, seconds=seconds)
 
     async def stop(self) -> None:
         self.runtime.stop.set()

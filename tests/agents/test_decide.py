@@ -266,6 +266,7 @@ async def test_scores_that_come_too_late_are_counted_in_the_log(whole: KafkaSett
             await stateful.checkpoint(HOME, {"scores": 3})
             await stateful.checkpoint(HOME, {"scores": 3})
     assert [entry["scores"] for entry in logs] == [1]
+    assert stateful.metrics.ignored_scores._value.get() == 1
 
 
 async def test_rules_that_are_wrong_are_refused_at_the_start(tansu: KafkaSettings, tmp_path: Path) -> None:

@@ -208,3 +208,46 @@ async def test_what_moves_again_makes_infer_ready_again(tansu: KafkaSettings, mo
         engine.gate.set()
         await infer.scored(1)
         await infer.until(lambda: infer.runtime.health.why is None, "ready again")
+
+
+async def test_a_slow_engine_and_a_long_backlog_hold_no_more_than_their_bounds(
+    tansu: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of frames and windows wait, and a camera died in the middle of them."""
+    workers, most = list[agent.Worker](), Counter[str]()
+    whole = agent.Worker.run
+
+    async def run(self: agent.Worker) -> None:
+        workers.append(self)
+        await whole(self)
+
+    def look() -> None:
+        encoder, lanes = workers[0]._encoder, workers[0]._intake.lanes.values()
+        held = {
+            "pictures": encoder.slots.taken,
+            "windows": max(map(len, lanes), default=0),
+            "bytes": max((lane.cache.used - lane.cache.bound for lane in lanes), default=-1),
+            "reserved": max((lane.cache.reserved for lane in lanes), default=0),
+        }
+        most.update({name: value - most[name] for name, value in held.items() if value > most[name] or name not in most})
+
+    monkeypatch.setattr(agent.Worker, "run", run)
+    image = noise(1)[:60_000]  # no picture to the end: it costs its bytes, and a dead letter
+    async with Producer(Kafka(tansu)) as producer:
+        scene = Scene(producer)
+        for number in range(200):  # 12 MB before the camera dies: three times what a lane holds
+            await scene.frame(number / 10, image)
+        for start in range(19):
+            await scene.window(start)
+        await producer.send([write_window(a_window(second, manifest=())) for second in range(30, 30 + 2 * MOST_WAITING)])
+        engine = CountingEngine(pause=0.01, per_frame=0.002)
+        async with running(tansu, settings=SMALL, engine=engine) as infer:
+            while infer.written < 19 + 2 * MOST_WAITING:
+                look()
+                infer.task.done() and infer.task.result()
+                await asyncio.sleep(0.005)
+            await infer.scored(19 + 2 * MOST_WAITING)
+    assert 0 < most["pictures"] <= 2 * SMALL.batch
+    assert 0 < most["windows"] <= MOST_WAITING
+    assert most["bytes"] <= 0
+    assert most["reserved"] <= 20 * 2_048

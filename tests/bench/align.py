@@ -1,8 +1,10 @@
-"""`make bench NAME=align`: the align role end to end against a bare aiokafka `getmany` loop over the same records.
+"""`make bench NAME=align`: the align role end to end, against a bare `getmany` loop and against other stream processors.
 
-The real role, hosted by Faust, on a real Apache Kafka: it reads frames of 60 KB, audio and words, writes windows and checkpoints.
-The baseline reads the same topics with the same consumer settings and event loop, and does nothing else. Each run is a process
-of its own, measured from its first record to its last one dealt with; runs alternate, and medians are compared.
+Over the same records (frames of 60 KB, audio, words) on the same Apache Kafka, each run a process of its own, the contestants
+alternating; medians are compared. `bare` reads the topics with the role's own consumer settings and event loop and does nothing
+else. `role` is the real role, hosted by Faust: it writes windows, late records and checkpoints. The rivals do the nearest
+equivalent (their files in `rivals/` say what they do not do): hopping windows of references, one record written for each.
+A run is measured from its first record to its last one dealt with; rivals' processor time also has what they fetch before.
 """
 
 from __future__ import annotations
@@ -10,72 +12,42 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import uvloop
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamer.agents import align
 from streamer.config import AlignSettings, Config, KafkaSettings
-from streamer.events import SECOND, AudioChunk, Frame, Message, Micros, SessionId, Transcript, Words
 from streamer.health import Health
-from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.client import Kafka
 from streamer.kafka.topics import create_topics
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime
-from streamer.stages.envelope import write_audio, write_frame, write_transcript
 from streamer.topology import STAGE
+from tests.bench.load import Load, Written, produce, renew_outputs
 from tests.bench.report import report, table
 from tests.kafka.apache import apache_kafka
 
-FRAME, CHUNK = os.urandom(60_000), os.urandom(20_000)  # payloads: align never looks into them
-SESSIONS, SECONDS, PARTITIONS, RUNS = 100, 64, 12, 5
+LOAD, PARTITIONS, RUNS = Load(sessions=100, seconds=64), 12, 5
 OUTPUTS = ("windows", "late", "deadletter", "checkpoints")
-WORDS = Words(text="a dozen words that somebody said in front of a microphone", confidence=0.9, language="en")
+RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "quixstreams": ("quix", {}),
+    "quixstreams, no changelog": ("quix", {"use_changelog_topics": False}),
+    "bytewax": ("bytewax_", {}),
+}
+ROOT = Path(__file__).parents[2]
+RIVALS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
-
-def second_of(session: SessionId, at: Micros, number: int) -> Iterator[Message]:
-    """What one place gives in a second: two frames, a chunk, and now and then some words."""
-    half, end = Micros(at + SECOND // 2), Micros(at + SECOND)
-    yield write_frame(Frame(session=session, source="cam", at=at, image=FRAME))
-    yield write_frame(Frame(session=session, source="cam", at=half, image=FRAME))
-    yield write_audio(AudioChunk(session=session, source="mic", start=at, end=end, sound=CHUNK))
-    if number % 4 == 0:
-        yield write_transcript(Transcript(session=session, source="mic", start=at, end=end, words=WORDS))
-
-
-async def produce(settings: KafkaSettings) -> int:
-    """Write everything, in event-time order over all sessions. Returns how many records."""
-    base, count = Micros(time.time_ns() // 1_000 // SECOND * SECOND - SECONDS * SECOND), 0
-    async with Producer(Kafka(settings)) as producer:
-        for number in range(SECONDS):
-            at = Micros(base + number * SECOND)
-            messages = [one for n in range(SESSIONS) for one in second_of(SessionId(f"place-{n}"), at, number)]
-            await producer.send(messages)
-            count += len(messages)
-    return count
-
-
-async def renew_outputs(settings: KafkaSettings) -> None:
-    """Empty topics for what align writes, so that each run begins at the log's start."""
-    kafka = Kafka(settings)
-    admin = AIOKafkaAdminClient(**kafka.common)
-    await admin.start()
-    try:
-        await admin.delete_topics([kafka.physical(name) for name in OUTPUTS])
-        while set(await admin.list_topics()) & {kafka.physical(name) for name in OUTPUTS}:
-            await asyncio.sleep(0.05)
-    finally:
-        await admin.close()
-    await create_topics(kafka)
+Found = dict[str, float]
 
 
 class Watch:
@@ -88,13 +60,13 @@ class Watch:
         """The first record is there."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def stop(self, records: int) -> dict[str, float]:
+    def stop(self, records: int) -> Found:
         """The last one is dealt with."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         return {"records/s": records / wall, "CPU us/record": cpu / records * 1e6}
 
 
-async def bare(settings: KafkaSettings, count: int) -> dict[str, float]:
+async def bare(settings: KafkaSettings, count: int) -> Found:
     """The baseline: `getmany` until everything was seen."""
     kafka, watch, seen = Kafka(settings), Watch(), 0
     consumer = kafka.consumer(fetch_max_wait_ms=50)
@@ -113,7 +85,7 @@ async def bare(settings: KafkaSettings, count: int) -> dict[str, float]:
         await consumer.stop()
 
 
-async def role(settings: KafkaSettings, count: int) -> dict[str, float]:
+async def role(settings: KafkaSettings, count: int) -> Found:
     """The align role: done with a batch when its windows are acknowledged."""
     config = Config(kafka=settings, align=AlignSettings(patience="120s"))  # written in a burst, every track trails its own arrivals
     runtime = Runtime(config=config, metrics=Metrics("align"), health=Health(), stop=asyncio.Event())
@@ -126,10 +98,18 @@ async def role(settings: KafkaSettings, count: int) -> dict[str, float]:
         while (registry.get_sample_value("streamer_batch_records_sum", {"stage": "align"}) or 0) < count:
             await _pause(working)
         found = watch.stop(count)
-        return found | {"windows": registry.get_sample_value("streamer_records_written_total", {"stage": "align", "topic": "windows"}) or 0}
+        counted = {"windows": "windows", "revisions": "revisions", "late": "late_records", "dead": "deadletters"}
+        return found | {short: total(runtime.metrics, name) for short, name in counted.items()}
     finally:
         runtime.stop.set()
         await working
+
+
+def total(metrics: Metrics, family: str) -> float:
+    """A counter, over all its labels."""
+    name = f"streamer_{family}"
+    found = (sample for one in metrics.registry.collect() if one.name == name for sample in one.samples)
+    return sum(sample.value for sample in found if sample.name == f"{name}_total")
 
 
 async def _pause(working: asyncio.Task[None]) -> None:
@@ -138,49 +118,111 @@ async def _pause(working: asyncio.Task[None]) -> None:
     await asyncio.sleep(0.005)
 
 
-def in_a_process(what: str, settings: KafkaSettings, count: int) -> dict[str, float]:
-    """One run; its last line of output is the result."""
-    command = [sys.executable, "-m", "tests.bench.align", "--child", what, settings.model_dump_json(), str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+# one run, in a process of its own
+
+
+def ours(what: str, settings: KafkaSettings, count: int) -> Found:
+    """`bare` or `role`."""
+    if what == "role":
+        asyncio.run(renew_outputs(settings, OUTPUTS))
+    return child([sys.executable, "-m", "tests.bench.align", "--child", what, settings.model_dump_json(), str(count)])
+
+
+def rival(name: str, settings: KafkaSettings, count: int) -> Found:
+    """Another stream processor, with a new output topic and new state."""
+    module, options = RIVALS[name]
+    output = f"rival-{time.time_ns()}"
+    asyncio.run(new_topic(settings, output))
+    with tempfile.TemporaryDirectory() as state:
+        asked = {"bootstrap": settings.bootstrap, "prefix": settings.prefix, "count": count, "output": output, "state": state}
+        return child([str(RIVALS_PYTHON), "-W", "ignore", "-m", f"tests.bench.rivals.{module}", json.dumps(asked | {"options": options})])
+
+
+async def new_topic(settings: KafkaSettings, name: str) -> None:
+    """An empty topic with as many partitions as ours."""
+    admin = AIOKafkaAdminClient(**Kafka(settings).common)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, num_partitions=settings.partitions, replication_factor=1)])
+    finally:
+        await admin.close()
+
+
+def child(command: list[str]) -> Found:
+    """Run it; its last line of output is the result. What it says beside is shown if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    found: Found = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def middle(runs: list[dict[str, float]], key: str) -> float:
+# all runs
+
+
+def contestants(only: list[str] | None) -> dict[str, Callable[[str, KafkaSettings, int], Found]]:
+    """Who takes part, in the order of a round."""
+    every = {"bare": ours, "role": ours} | dict.fromkeys(RIVALS, rival)
+    return {name: run for name, run in every.items() if not only or name in ("bare", "role", *only)}
+
+
+def middle(runs: list[Found], key: str) -> float:
     """The median of one figure."""
-    return statistics.median(run[key] for run in runs)
+    return statistics.median(run.get(key, 0) for run in runs)
 
 
-def main() -> None:
+def row(what: str, runs: list[Found], written: Written, baseline: float) -> dict[str, Any]:
+    """A line of the table."""
+    speed = middle(runs, "records/s")
+    columns = {
+        "CPU us/record": middle(runs, "CPU us/record"),
+        "windows": int(middle(runs, "windows")),
+        "late": int(middle(runs, "late")),
+        "MiB": middle(runs, "MiB"),
+    }
+    return {
+        "what": what,
+        "records/s": speed,
+        "x bare": speed / baseline,
+        "MB/s": speed * written.mb_per_record,
+        **columns,
+        "runs": len(runs),
+    }
+
+
+def main(runs: int, only: list[str] | None) -> None:
     """Alternate, compare, report."""
+    taking_part = contestants(only)
+    found: dict[str, list[Found]] = {name: [] for name in taking_part}
     with tempfile.TemporaryDirectory() as name, apache_kafka(Path(name)) as address:
         settings = KafkaSettings(bootstrap=address, prefix="bench.", partitions=PARTITIONS)
         asyncio.run(create_topics(Kafka(settings)))
         print("writing the records ...", flush=True)
-        count = asyncio.run(produce(settings))
-        found: dict[str, list[dict[str, float]]] = {"bare": [], "role": []}
-        for number in range(RUNS):
-            print(f"run {number + 1} of {RUNS}: {count} records ...", flush=True)
-            found["bare"].append(in_a_process("bare", settings, count))
-            asyncio.run(renew_outputs(settings))
-            found["role"].append(in_a_process("role", settings, count))
-    rows: list[dict[str, Any]] = [
-        {"what": what, "records/s": middle(runs, "records/s"), "CPU us/record": middle(runs, "CPU us/record"), "runs": len(runs)}
-        for what, runs in found.items()
-    ]
+        written = asyncio.run(produce(settings, LOAD))
+        for number in range(runs):
+            print(f"round {number + 1} of {runs}: {written.records} records ...", flush=True)
+            for what, run in taking_part.items():
+                found[what].append(run(what, settings, written.records))
+    baseline = middle(found["bare"], "records/s")
+    rows = [row(what, times, written, baseline) for what, times in found.items()]
     print(table(rows))
-    baseline, value = (row["records/s"] for row in rows)
-    cpu = {row["what"]: round(row["CPU us/record"], 1) for row in rows}
-    shape = {"sessions": SESSIONS, "seconds": SECONDS, "partitions": PARTITIONS, "records": count, "frame bytes": len(FRAME)}
-    report("align", value, "records/s", baseline, value / baseline, cpu_us_per_record=cpu, load=shape, runs=found)
+    shape = {"sessions": LOAD.sessions, "seconds": LOAD.seconds, "partitions": PARTITIONS, "records": written.records}
+    value = middle(found["role"], "records/s")
+    cpu = {one["what"]: round(one["CPU us/record"], 1) for one in rows}
+    load = shape | {"frame bytes": len(LOAD.frame), "payload bytes": written.payload}
+    more = {"load": load, "table": rows, "runs": found}
+    report("align", value, "records/s", baseline, value / baseline, keep=runs >= RUNS and not only, cpu_us_per_record=cpu, **more)
 
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--child", nargs=3, metavar=("WHAT", "SETTINGS", "COUNT"), help=argparse.SUPPRESS)
+    options.add_argument("--runs", type=int, default=RUNS, help=f"rounds (default {RUNS})")
+    options.add_argument("--only", nargs="*", choices=sorted(RIVALS), help="rivals that take part (default all)")
     given = options.parse_args()
     if given.child:
         what, raw, records = given.child
-        print(json.dumps(uvloop.run({"bare": bare, "role": role}[what](KafkaSettings.model_validate_json(raw), int(records)))))
+        figures = uvloop.run({"bare": bare, "role": role}[what](KafkaSettings.model_validate_json(raw), int(records)))
+        print(json.dumps(figures | {"MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
     else:
-        main()
+        main(given.runs, given.only)

@@ -43,11 +43,12 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def report(name: str, value: float, unit: str, baseline: float | None, ratio: float | None, **details: Any) -> None:
-    """Write the dated record, then print the result as one line of JSON. `ratio` = value / baseline, higher is better."""
+def report(name: str, value: float, unit: str, baseline: float | None, ratio: float | None, *, keep: bool = True, **details: Any) -> None:
+    """Write the dated record (unless `keep` is off: a trial), then print the result as one line of JSON. `ratio` = value / baseline."""
     result = {"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, **details}
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    RESULTS.mkdir(exist_ok=True)
     record = {"date": today, "machine": machine(), **result}
-    (RESULTS / f"{name}-{today}.json").write_text(json.dumps(record, indent=2) + "\n")
+    if keep:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}-{today}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(result), flush=True)

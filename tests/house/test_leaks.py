@@ -30,7 +30,9 @@ def test_no_file_names_a_path_of_this_machine() -> None:
     assert [line for line in found if not line.startswith("tests/house/test_leaks.py")] == []
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "deploy/setup/tools.txt", "deploy/kafka/pom.xml", "pyproject.toml"])
+@pytest.mark.parametrize(
+    "name", ["constraints.txt", "deploy/setup/tools.txt", "deploy/setup/bench.txt", "deploy/kafka/pom.xml", "pyproject.toml"]
+)
 def test_pins_name_no_index_or_mirror(name: str) -> None:
     assert INDEX_OPTION.search((ROOT / name).read_text()) is None
 
@@ -42,7 +44,7 @@ def test_no_file_names_the_package_index_of_this_machine() -> None:
 
 
 def test_every_pin_is_exact() -> None:
-    for name in ("constraints.txt", "deploy/setup/tools.txt"):
+    for name in ("constraints.txt", "deploy/setup/tools.txt", "deploy/setup/bench.txt"):
         lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
         assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[\w.+!]+", line)] == []
 

@@ -12,7 +12,8 @@ from streamer.config import KafkaSettings
 from streamer.errors import ConfigError, Transient
 from streamer.events import Message, Record
 from streamer.ids import partition_of
-from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.batches import LARGEST_BATCH
+from streamer.kafka.client import LARGEST_REQUEST, Kafka, Producer
 from streamer.kafka.embedded import free_port
 from streamer.topology import TOPIC
 
@@ -61,6 +62,36 @@ async def test_the_largest_permitted_payload_of_each_topic_is_accepted(broker: K
         for name in ("frames", "transcripts", "deadletter"):
             await producer.send([Message(topic=name, key=b"s", value=bytes(TOPIC[name].limit))])
             assert [len(record.value or b"") for record in await read(kafka, name, 1)] == [TOPIC[name].limit]
+
+
+async def test_every_message_stands_where_its_acknowledgement_says_in_the_order_given(broker: KafkaSettings) -> None:
+    kafka = Kafka(broker)
+    sizes = (10, LARGEST_BATCH // 3, 3 * LARGEST_BATCH, 1, LARGEST_BATCH - 200, 2_000)  # alone, together, and between
+    one, other = (
+        [Message(topic="frames", key=b"s%d" % (n % 5), value=b"%d" % n * sizes[n % 6]) for n in range(at, at + 30)] for at in (0, 30)
+    )
+    other += [Message(topic="audio", key=b"s", value=b"a", partition=n % 4) for n in range(9)]
+    async with Producer(kafka) as producer:
+        written = await asyncio.gather(producer.send(one), producer.send(other))
+    found = await read(kafka, "frames", 60) + await read(kafka, "audio", 9)
+    stands = {(record.topic, record.partition, record.offset): record.value for record in found}
+    for messages, places in zip((one, other), written, strict=True):
+        last = dict[tuple[str, int], int]()
+        for message, place in zip(messages, places, strict=True):
+            where = message.topic, place.partition
+            assert stands[*where, place.offset] == message.value
+            assert place.offset > last.get(where, -1)
+            last[where] = place.offset
+    assert len(stands) == 69
+
+
+async def test_a_message_that_no_topic_takes_is_refused_and_nothing_of_its_company_is_written(broker: KafkaSettings) -> None:
+    kafka = Kafka(broker)
+    async with Producer(kafka) as producer:
+        with pytest.raises(ConfigError, match=rf"takes no record as large as ours \({LARGEST_REQUEST} bytes\)"):
+            await producer.send([Message(topic="alerts", key=b"s", value=value) for value in (b"{}", bytes(LARGEST_REQUEST))])
+        [written] = await producer.send([Message(topic="alerts", key=b"s", value=b"{}")])
+    assert written.offset == 0
 
 
 async def test_arrival_is_the_time_the_broker_says_in_microseconds(broker: KafkaSettings) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from math import prod
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -183,6 +184,7 @@ class Driver:
         self.late: dict[Origin, Late] = {}
         self.rejected: dict[Origin, Rejected] = {}
         self.saved = Saved()
+        self.gone: dict[Modality, int] = {}
         self.appended = 0 if live else len(log.all)
         self.now = log.all[0].arrival if live and log.all else max((item.arrival for item in log.all), default=Micros(0))
         self.resume()
@@ -194,6 +196,14 @@ class Driver:
         self.clock = {modality: self.saved.low[modality].clock for modality in Modality}
         tail = list(enumerate(self.windows))[self.saved.oldest :]
         self.aligner.restore(tail, self.clock)
+        for modality, first in self.gone.items():
+            if self.position[modality] < first:
+                self.aligner.gap(modality, self.position[modality])
+                self.position[modality] = first
+
+    def lose(self, modality: Modality, first: int) -> None:
+        """Retention took that topic's records before offset `first`; whoever resumes learns of it."""
+        self.gone[modality] = max(self.gone.get(modality, 0), min(first, self.available(modality)))
 
     def append(self, count: int) -> None:
         """Time goes on until `count` more records have come to be."""
@@ -260,22 +270,67 @@ class Driver:
         return self
 
 
+STEP: tuple[Sequence[Any], ...] = (
+    ["event"] * 8 + ["again", "mark", "end", "back"],
+    [FRAMES, FRAMES, AUDIO, AUDIO, TRANSCRIPTS],
+    ["hall", "hall", "yard", "tape"],
+    ["one", "one", "two"],
+    [0, 1, 2, 3, 5, 5, 10, 40, 150],  # tenths until it arrives
+    [0, 0, 1, 3, 8, 20, 60, 99, 110, -15, -40],  # tenths by which the arrival is behind the end
+    range(13),  # tenths that it lasts
+)
+MOVE: tuple[Sequence[Any], ...] = (
+    ["append", "read", "read", "tick", "save", "wait", "crash", "torn"],
+    list(Modality),
+    range(1, 10),
+)
+
+
+def rows(options: tuple[Sequence[Any], ...], count: int) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    """So many picks of one out of each of `options`. One draw a pick: drawing is what such tests spend their time on."""
+
+    def pick(code: int) -> tuple[Any, ...]:
+        found = []
+        for several in options:
+            code, index = divmod(code, len(several))
+            found.append(several[index])
+        return tuple(found)
+
+    code = st.integers(0, prod(map(len, options)) - 1)
+    return st.lists(code, min_size=count, max_size=count).map(lambda codes: [pick(code) for code in codes])
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> AlignSettings:
+    """Any settings that are allowed, of the size of what `logs` draws."""
+
+    def tenths(low: int, high: int) -> int:
+        return draw(st.integers(low, high)) * TENTH
+
+    length = tenths(4, 40)
+    return SETTINGS.model_copy(
+        update={
+            "length": length,
+            "hop": draw(st.sampled_from([length, length // 2, tenths(3, length // TENTH) if length > 3 * TENTH else length])),
+            "bound_frames": tenths(0, 15),
+            "bound_audio": tenths(0, 15),
+            "bound_transcripts": tenths(0, 15),
+            "wait_for": draw(st.sampled_from([(FRAMES, AUDIO), (FRAMES,), (AUDIO,), tuple(Modality), ()])),
+            "patience": tenths(0, 60),
+            "horizon": max(length, tenths(5, 150)),
+            "idle": tenths(5, 90),
+            "session_end": tenths(50, 300),
+            "skew": tenths(0, 40),
+        }
+    )
+
+
 @st.composite
 def logs(draw: st.DrawFn, size: int = 50) -> Log:
     """Two live sessions and a recorded one: disorder, late and future records, duplicates, marks, ends, silences, clock steps."""
     log, clock = Log(), 0.0
-    tenths = st.integers(min_value=0, max_value=12)
-    step = st.tuples(
-        st.sampled_from([FRAMES, FRAMES, AUDIO, AUDIO, TRANSCRIPTS]),
-        st.sampled_from(["hall", "hall", "yard", "tape"]),
-        st.sampled_from(["one", "one", "two"]),
-        st.sampled_from([0, 1, 2, 3, 5, 5, 10, 40, 150]),  # tenths until it arrives
-        st.sampled_from([0, 0, 1, 3, 8, 20, 60, 99, 110, -15, -40]),  # tenths by which the arrival is behind the end
-        tenths,
-        st.sampled_from(["event"] * 8 + ["again", "mark", "end", "back"]),
-    )
     count = draw(st.integers(min_value=0, max_value=size))  # a list alone is mostly short
-    for modality, session, source, gap, delay, duration, kind in draw(st.lists(step, min_size=count, max_size=count)):
+    for kind, modality, session, source, gap, delay, duration in draw(rows(STEP, count)):
         clock += gap / 10
         arrival = clock - 1 if kind == "back" else clock
         end = round(arrival - delay / 10, 1)

@@ -13,14 +13,14 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.errors import BadRecord, Reason
 from streamer.events import AudioChunk, Event, Frame, Mark, Message, Micros, Modality, Pace, Record, SessionId, Track, Transcript, Words
 from streamer.ids import event_id, partition_of
 from streamer.schemas import schema
-from streamer.stages.envelope import read_head, read_words, trace, write_audio, write_frame, write_mark, write_transcript
+from streamer.stages.envelope import read_head, read_head_slowly, read_words, trace, write_audio, write_frame, write_mark, write_transcript
 from streamer.stages.headers import foreign
 from streamer.stages.times import EARLIEST, LATEST
 from streamer.topology import TOPIC
@@ -278,6 +278,43 @@ def by_the_library(record: Record) -> datetime:
         assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", found[name])
     assert found["ce_specversion"] == "1.0" and found["ce_type"] == "streamer.frame"
     return datetime.fromisoformat(found["ce_time"])
+
+
+NAMES = [*MALFORMED, "traceparent", "streamer-unreadable", "x-foreign"]
+given_headers = st.sampled_from(NAMES).flatmap(
+    lambda name: st.tuples(
+        st.just(name),
+        st.sampled_from([None, b"", b"\xff", b"live", b"recorded", b"t1", b"1.0", b"image/png; a=b", b"2026-11-23T12:00:00Z"])
+        | st.sampled_from([MALFORMED.get(name), *(dict(message.headers).get(name) for message in (FRAME, AUDIO, TRANSCRIPT))]),
+    )
+)
+values = st.sampled_from([None, b"", b"x", b"{}", TRANSCRIPT.value, bytes(TOPIC["transcripts"].limit + 1)])
+some_keys = st.sampled_from([None, b"", b"\xff", b"../x", b"other"])
+
+
+@given(
+    st.sampled_from([FRAME, AUDIO, TRANSCRIPT, write_mark(a_track(), T0)]),
+    st.lists(given_headers, max_size=2),
+    st.sampled_from([None, *NAMES]),
+    st.booleans(),
+    st.none() | st.fixed_dictionaries({}, optional={"value": values, "key": some_keys, "partition": st.integers(0, PARTITIONS - 1)}),
+)
+@example(FRAME, [("streamer-unreadable", b"why")], None, True, None)
+@example(AUDIO, [("ce_endtime", b"2026-11-22T12:00:00Z")], "ce_endtime", False, None)
+@example(TRANSCRIPT, [], None, True, {"value": bytes(TOPIC["transcripts"].limit + 1)})
+def test_the_short_way_to_a_head_gives_what_the_long_one_gives(
+    message: Message, more: list[tuple[str, bytes | None]], left_out: str | None, first: bool, change: dict[str, Any] | None
+) -> None:
+    def outcome(read: Callable[[Record, int], Event | Mark]) -> object:
+        try:
+            return read(record, PARTITIONS)
+        except BadRecord as exc:
+            return exc.reason, exc.detail
+
+    kept = tuple(header for header in message.headers if header[0] != left_out)
+    headers = (*more, *kept) if first else (*kept, *more)
+    record = a_record(message, headers=headers, **(change or {}))
+    assert outcome(read_head) == outcome(read_head_slowly)
 
 
 def test_a_frames_head_costs_little_more_than_reading_its_headers_plainly() -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.events import Event, EventRef, Modality, Silence, Window
-from streamer.stages.cache import ENTRY_BYTES
+from streamer.events import Event, EventRef, Modality, Pace, Silence, Window
+from streamer.stages.cache import ENTRY_BYTES, SHED, Unusable
 from streamer.stages.lane import MOST_WAITING, Admission, Lane
 from tests.builders import T0, a_ref, a_silence, a_window, an_event, an_origin, at
 
@@ -237,3 +237,44 @@ def test_every_window_is_done_in_order_whatever_comes_first(steps: list[str], pl
     assert lane.next_offset == written
     assert not lane._latest
     assert not lane.cache._pins
+
+
+def test_a_shed_frame_is_neither_waited_for_nor_fetched() -> None:
+    lane = a_lane()
+    encode(lane, 0)
+    assert lane.event(frame(1)) is Admission.ENCODE
+    lane.cache.put(ref(1).origin, SHED)
+    lane.window(7, T0, window(0))
+    assert lane.missing() == []
+    ((step),) = lane.held(lane.ready(9))
+    assert step.features == ("features 0", SHED)
+
+
+def test_a_track_without_a_usable_frame_gets_one_of_the_shed_back_and_the_window_waits_for_it() -> None:
+    lane = a_lane()
+    for number in (0, 1, 2, 3):
+        assert lane.event(frame(number)) is Admission.ENCODE
+        lane.cache.put(ref(number).origin, SHED if number else Unusable(reason="bad_payload"))
+    lane.window(7, T0, window(0))
+    lane.window(8, T0, window(2))
+    assert lane.ready(9) == []
+    assert [one.origin.offset for one in lane.missing()] == [1]
+    assert lane.missing() == []
+    assert lane.ready(9) == []
+    lane.cache.put(ref(1).origin, Unusable(reason="expired"))
+    assert [one.offset for one in lane.ready(9)] == [7]  # nothing more can be done for it; the next one waits for its own
+    lane.done(lane.ready(9))
+    assert [one.origin.offset for one in lane.missing()] == [2]
+    lane.cache.put(ref(2).origin, "features")
+    assert [one.offset for one in lane.ready(9)] == [8]
+
+
+def test_what_waited_longest_is_the_first_live_window() -> None:
+    lane = a_lane()
+    assert lane.oldest() is None
+    lane.window(7, at(1), a_silence())
+    lane.window(8, at(2), replace(window(0), pace=Pace.RECORDED))
+    assert lane.oldest() is None
+    lane.window(9, at(3), live := window(2))
+    lane.window(10, at(4), window(4))
+    assert lane.oldest() == (at(3), live.trigger)

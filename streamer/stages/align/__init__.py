@@ -1,7 +1,8 @@
 """The aligner: events and ticks in, windows out. START at `aligner.py`; one aligner serves one partition number.
 
-aligner = Aligner(settings, expected)              # expected: SessionId -> modalities (from the configuration)
+aligner = Aligner(settings, expected, room)        # expected: SessionId -> modalities (from the configuration); room: one per process
 aligner.restore(tail_of_windows, clocks)           # after an assignment; nothing to restore: leave it out
+aligner.gap(modality, offset)                      # then, where retention took records from `offset` on
 outputs = aligner.push(event_or_mark, clock)       # Late or Rejected at once; never a window
 outputs = aligner.tick(clocks, now)                # after each batch, and when nothing arrives: windows, session marks
 aligner.written(window_or_mark, offset)            # each Window and SessionMark, once `windows` acknowledged it
@@ -13,5 +14,6 @@ aligner.tally, aligner.watermarks()                # totals and gauges
 
 from streamer.stages.align.aligner import Aligner
 from streamer.stages.align.outputs import LowWater, Output, Rejected, Tally
+from streamer.stages.align.shared import Room
 
-__all__ = ["Aligner", "LowWater", "Output", "Rejected", "Tally"]
+__all__ = ["Aligner", "LowWater", "Output", "Rejected", "Room", "Tally"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from streamer.config import AlignSettings
-from streamer.errors import Reason
 from streamer.events import (
     ClosedBy,
     Event,
@@ -22,176 +20,230 @@ from streamer.events import (
     TrackState,
     Window,
 )
-from streamer.ids import window_id
-from streamer.stages.align.outputs import Rejected, Tally
-from streamer.stages.align.tracks import LONG_AGO, States, TrackClock, joint_watermark
-from streamer.stages.align.windows import MOST_EVENTS, MOST_WORDS, Grid, Held, RefKey, WindowState
-
-NEVER = Micros(1 << 62)
-Clocks = Mapping[Modality, Micros]
-"""How far each topic's partition has been read, in arrival time; `now` where it is caught up."""
+from streamer.stages.align.outputs import Rejected, crowded, late, line_of, too_many_tracks
+from streamer.stages.align.shared import Reached, Shared
+from streamer.stages.align.tracks import (
+    LONG_AGO,
+    MOST_TRACKS,
+    NEVER,
+    Standing,
+    States,
+    TrackClock,
+    idle_beyond,
+    joint_watermark,
+    standing_of,
+)
+from streamer.stages.align.windows import MOST_EVENTS, MOST_WORDS, Held, RefKey, WindowState, words_size
 
 
 class Session:
-    """All state of one watched place. `first` and `last` are arrival clocks; `base` is its first event time.
+    """All state of one watched place. `first` and `last` are arrival clocks.
 
-    `due`: the arrival time at which something may happen without a record. `silence`: the mark that was last emitted,
+    `touched`: something was heard since the last look; `due`: the next tick looks. `silence`: the mark that was last emitted,
     None once something new came. `end_marks`: where a recorded session's end marks stand, until it has ended.
+    `bases`: of a recorded session, each modality's first event as the log has it (offset, start). `missing`: what is expected
+    and has shown nothing. `held`: references in its windows; `full`: too many of them, as of the last look.
     """
 
-    def __init__(
-        self, name: SessionId, pace: Pace, expected: tuple[Modality, ...], settings: AlignSettings, tally: Tally, base: Micros
-    ) -> None:
+    def __init__(self, name: SessionId, pace: Pace, expected: tuple[Modality, ...], shared: Shared) -> None:
         self.name = name
         self.pace = pace
-        self.expected = expected
-        self.base = base
-        self.settings = settings
-        self.tally = tally
-        self.grid = Grid(settings.length, settings.hop)
+        self.live = pace is Pace.LIVE
+        self.expected = self.missing = expected
+        self.shared = shared
+        self.settings = shared.settings
         self.tracks: dict[tuple[Modality, str], TrackClock] = {}
         self.windows: dict[int, WindowState] = {}
         self.pending: dict[int, WindowState] = {}
         self.end_marks: dict[Modality, Held] = {}
+        self.bases: dict[Modality, tuple[int, Micros]] = {}
         self.watermark = LONG_AGO
         self.floor = LONG_AGO
         self.first = NEVER
         self.last = LONG_AGO
         self.last_arrival = LONG_AGO
-        self.touched = False
-        self.due = NEVER
+        self.touched = self.due = False
+        self.held = 0
+        self.full = False
         self.silence: Silence | None = None
         self.mark_offset: int | None = None
-
-    @property
-    def live(self) -> bool:
-        """Whether arrival and event time have to do with each other."""
-        return self.pace is Pace.LIVE
 
     # -- records ------------------------------------------------------------------------------------------------------
 
     def take(self, event: Event, clock: Micros, before: Micros) -> Late | Rejected | None:
-        """An event joins every window that it overlaps, unless it is late or one of them is full."""
-        modality = event.track.modality
-        if reason := self._lateness(event.start, clock):
-            if (modality, event.track.source) in self.tracks:  # it lives; but nobody becomes known by what is late
-                self._see(modality, event.track.source, event.end, event.arrival, clock, final=False)
-            return _late(event, clock, reason)
-        track = self._see(modality, event.track.source, event.end, event.arrival, clock, final=False)
-        key, ref, seen, added = (track.number, event.id), _ref(event), False, False
-        starts = self.grid.starts(event.start, event.end)
-        if any(window.crowded(key, ref) for start in starts if (window := self.windows.get(start))):
-            detail = f"a window holds {MOST_EVENTS} events of {modality.value}, or {MOST_WORDS} bytes of words, and no more"
-            return Rejected(item=event, reason=Reason.CROWDED, detail=detail)
+        """An event joins every window that it overlaps, unless it is late or there is no place for it."""
+        modality, source = event.track.modality, event.track.source
+        track = self.tracks.get((modality, source))
+        if reason := self._lateness(event, clock):
+            if track is not None:  # it lives; but nobody becomes known by what is late
+                self._see(track, event.end, event.arrival, clock)
+            return late(event, clock, reason)
+        if track is None:
+            if len(self.tracks) >= MOST_TRACKS:
+                return too_many_tracks(event)
+            track = self.track(modality, source)
+        self._see(track, event.end, event.arrival, clock)
+        key, words = (track, event.id), words_size(event.words)
+        lacking, known = [], False
+        for start in self.shared.grid.starts(event.start, event.end):
+            window = self.windows.get(start)
+            if window is None:
+                if start + self.settings.length > self.floor:
+                    lacking.append(start)
+            elif key in window.refs:
+                known = True
+            elif window.crowded(modality, words):
+                return crowded(event, f"a window holds {MOST_EVENTS} events of {modality.value}, or {MOST_WORDS} bytes of words")
+            else:
+                lacking.append(start)
+        if not lacking and not known:
+            return late(event, clock, "forgotten")
+        if lacking and (self.full or self.shared.full):
+            return crowded(event, f"{self.settings.max_session_held} references of one session, or {self.settings.max_held} in all")
+        if lacking:
+            self._join(event, track, lacking, words, before)
+        else:
+            self.shared.tally.duplicates[modality] += 1
+        return None
+
+    def _join(self, event: Event, track: TrackClock, starts: list[int], words: int, before: Micros) -> None:
+        modality, tally = track.modality, self.shared.tally
+        key, ref, held = (track, event.id), line_of(event), None
         for start in starts:
             window = self.windows.get(start)
             if window is None:
-                if start + self.settings.length <= self.floor:
-                    continue
                 window = self._open(start)
-            seen = True
-            if window.add(key, ref, before):
-                added = True
-                self._grew(window)
-        if not seen:
-            return _late(event, clock, "forgotten")
-        if added:
-            self.silence = None
-            self.tally.aligned[modality] += 1
-        else:
-            self.tally.duplicates[modality] += 1
-        return None
+            window.put(key, ref, words)
+            if modality not in window.held:
+                held = held or self.shared.hold(modality, event.origin.offset, before)
+                window.held[modality] = held
+                held.needed += 1
+            self.pending[start] = window
+            if not window.revision:
+                tally.open_events += 1
+        self.held += len(starts)
+        tally.held_events += len(starts)
+        tally.aligned[modality] += 1
+        self.silence = None
+        if not self.live:
+            self._base(ref)
 
-    def mark(self, mark: Mark, clock: Micros, before: Micros) -> None:
+    def mark(self, mark: Mark, clock: Micros, before: Micros) -> Rejected | None:
         """Nothing more of this track before `until`. A recorded session's end marks are kept: they cannot be waited for twice."""
-        modality = mark.track.modality
-        self._see(modality, mark.track.source, mark.until, mark.arrival, clock, final=mark.final)
-        if mark.final and not self.live and self.silence is None:
-            self.end_marks.setdefault(modality, Held(mark.origin.offset, before))
-        self.tally.marks[modality] += 1
+        modality, source = mark.track.modality, mark.track.source
+        if len(self.tracks) >= MOST_TRACKS and (modality, source) not in self.tracks:
+            return too_many_tracks(mark)
+        self._see(self.track(modality, source), mark.until, mark.arrival, clock, final=mark.final)
+        if mark.final and not self.live and self.silence is None and modality not in self.end_marks:
+            held = self.end_marks[modality] = self.shared.hold(modality, mark.origin.offset, before)
+            held.needed += 1
+        self.shared.tally.marks[modality] += 1
+        return None
 
     def track(self, modality: Modality, source: str) -> TrackClock:
         """The track, from its first mention on."""
         found = self.tracks.get((modality, source))
         if found is None:
-            found = TrackClock(modality, source, len(self.tracks), self.settings.bound(modality))
-            self.tracks[modality, source] = found
+            found = self.tracks[modality, source] = TrackClock(modality, source, self.settings.bound(modality))
+            self.missing = tuple(one for one in self.missing if one is not modality)
         return found
 
-    def _see(self, modality: Modality, source: str, until: Micros, arrival: Micros, clock: Micros, *, final: bool) -> TrackClock:
-        track = self.track(modality, source)
+    def _see(self, track: TrackClock, until: Micros, arrival: Micros, clock: Micros, *, final: bool = False) -> None:
         if track.see(until, arrival, clock, final=final):
             self.silence = None
-        self.first = min(self.first, clock)
-        self.last = max(self.last, clock)
-        self.last_arrival = max(self.last_arrival, arrival)
-        self.touched = True
-        return track
+        if clock < self.first:
+            self.first = clock
+        if clock > self.last:
+            self.last = clock
+        if arrival > self.last_arrival:
+            self.last_arrival = arrival
 
-    def _lateness(self, start: Micros, clock: Micros) -> str | None:
+    def _lateness(self, event: Event, clock: Micros) -> str | None:
         if self.live:
-            return "horizon" if clock - start > self.settings.horizon else None
-        return "span" if self.base - start > self.settings.recorded_span else None
+            return "horizon" if clock - event.start > self.settings.horizon else None
+        base = self.base(event)
+        return "span" if base is not None and base - event.start > self.settings.recorded_span else None
+
+    def base(self, item: Event | Mark) -> Micros | None:
+        """Of a recorded session: what `item` is measured from, its topic's first event. None: it is the first itself.
+
+        The log alone says it: a restart finds it again, for all windows are remembered until the session is over.
+        A mark without an event of its topic is measured from the other topics'.
+        """
+        own = self.bases.get(item.track.modality)
+        if own is not None and item.origin.offset > own[0]:
+            return own[1]
+        return min((start for _, start in self.bases.values()), default=None) if isinstance(item, Mark) else None
+
+    def _base(self, ref: EventRef) -> None:
+        known = self.bases.get(ref.modality)
+        if known is None or ref.origin.offset < known[0]:
+            self.bases[ref.modality] = ref.origin.offset, ref.start
 
     # -- windows ------------------------------------------------------------------------------------------------------
 
     def _open(self, start: int) -> WindowState:
         window = self.windows[start] = WindowState(start, self.settings.length)
-        self.tally.open_windows += 1
+        self.shared.tally.open_windows += 1
         return window
 
-    def _grew(self, window: WindowState) -> None:
-        self.pending[window.start] = window
-        self.tally.held_events += 1
-        if not window.out:
-            self.tally.open_events += 1
-
-    def advance(self, reached: Clocks, top: Micros) -> Iterator[Window | SessionMark]:
+    def advance(self, reached: Reached) -> Iterator[Window | SessionMark]:
         """What may go out now: closed windows, one revision of each that grew, and a mark when all is silent."""
-        states = {track: track.state(reached.get(track.modality, LONG_AGO), self._idle) for track in self.tracks.values()}
-        waiting = self._waiting(reached)
+        states = self._states(reached)
+        waiting = self._waiting(reached.clocks)
         before = self.watermark
         if not any(modality in self.settings.wait_for for modality in waiting):
             self.watermark = max(before, joint_watermark(states, self.settings, patient=not self.live))
         if self.live:  # below this everything would be late (law 5): whatever a track's own clock says, there is nothing to wait for
-            self.watermark = max(self.watermark, Micros(min(reached.values(), default=LONG_AGO) - self.settings.horizon))
-        why = self._silent(states, waiting, reached)
-        for window in sorted(self.pending.values(), key=lambda window: window.start):
-            if closed_by := self._closes(window, why):
-                yield self.emit(window, closed_by, self._trigger(window, closed_by, before, top), states)
+            self.watermark = max(self.watermark, Micros(reached.least - self.settings.horizon))
+        why = self._silent(states, bool(waiting), reached)
+        closing = [(window, closed_by) for window in self.pending.values() if (closed_by := self._closes(window, why))]
+        if closing:
+            standing = standing_of(states)
+            for window, closed_by in sorted(closing, key=_start):
+                yield self._emit(window, closed_by, self._trigger(window, closed_by, before, reached.top), standing)
         if why and why is not self.silence and states:
             self.silence = why
-            self.end_marks.clear()
+            self.release_end_marks()
             yield SessionMark(session=self.name, at=max(track.progress for track in states), why=why, pace=self.pace)
         for track in states:
             track.batch_done()
-        self.touched = False
-        self.due = self._due(states, waiting, reached)
+        self.touched = self.due = False
+        self.full = self.held >= self.settings.max_session_held
+        self._look_again(states, waiting)
+        if self.live and len(states) > len(Modality):
+            for track in idle_beyond(self.settings.horizon, states, reached.clocks):
+                del self.tracks[track.modality, track.source]
 
-    def emit(self, window: WindowState, closed_by: ClosedBy, trigger: Micros, states: States | None = None) -> Window:
+    def relieve(self, window: WindowState, reached: Reached) -> Window:
+        """Law 9: let an open window go out early."""
+        return self._emit(window, ClosedBy.MEMORY, reached.top, standing_of(self._states(reached)))
+
+    def open_windows(self) -> list[WindowState]:
+        """Those that are not out."""
+        return [window for window in self.pending.values() if not window.out]
+
+    @property
+    def open_events(self) -> int:
+        """References in windows that are not out."""
+        return sum(len(window.refs) for window in self.open_windows())
+
+    def _states(self, reached: Reached) -> States:
+        idle, clocks = self._idle, reached.clocks
+        return {track: track.state(clocks[track.modality], idle) for track in self.tracks.values()}
+
+    def _emit(self, window: WindowState, closed_by: ClosedBy, trigger: Micros, standing: Standing) -> Window:
         """Let one revision go out, whole."""
         if not window.out:
             window.closed_by = closed_by
-            self.tally.open_windows -= 1
-            self.tally.open_events -= len(window.refs)
-        revision, window.revision = window.revision, window.revision + 1
-        window.held.clear()
+            self.shared.tally.open_windows -= 1
+            self.shared.tally.open_events -= len(window.refs)
         del self.pending[window.start]
-        return Window(
-            id=window_id(self.name, Micros(window.start), Micros(window.end)),
-            session=self.name,
-            start=Micros(window.start),
-            end=Micros(window.end),
-            revision=revision,
-            closed_by=window.closed_by,
-            manifest=window.manifest(),
-            completeness=self._completeness(window, states or dict.fromkeys(self.tracks.values(), TrackState.ACTIVE)),
-            trigger=trigger,
-            pace=self.pace,
-        )
+        completeness = {modality: self._presence(modality, window, standing) for modality in Modality}
+        return window.revise(self.name, self.pace, completeness, trigger)
 
     def _closes(self, window: WindowState, why: Silence | None) -> ClosedBy | None:
-        if window.out or window.end <= self.watermark:
+        if window.revision or window.end <= self.watermark:
             return ClosedBy.WATERMARK
         return ClosedBy(why.value) if why else None
 
@@ -204,18 +256,16 @@ class Session:
                 return max(passed)
         return self.last_arrival if self.touched else top
 
-    def _completeness(self, window: WindowState, states: States) -> dict[Modality, Presence]:
-        found = {}
-        for modality in Modality:
-            own = {track: state for track, state in states.items() if track.modality is modality}
-            progress = max((track.progress for track in own), default=LONG_AGO)
-            share = (progress - window.start) / (window.end - window.start)
-            found[modality] = Presence(
-                state=_best(set(own.values()), expected=modality in self.expected),
-                events=window.counts[modality],
-                covered=min(max(share, 0.0), 1.0),
-            )
-        return found
+    def _presence(self, modality: Modality, window: WindowState, standing: Standing) -> Presence:
+        state, progress = standing.get(modality) or (TrackState.EXPECTED if modality in self.expected else TrackState.ABSENT, LONG_AGO)
+        share = (progress - window.start) / (window.end - window.start)
+        gap = self.shared.gaps.get(modality)
+        return Presence(
+            state=state,
+            events=window.counts.get(modality, 0),
+            covered=min(max(share, 0.0), 1.0),
+            gap=gap is not None and (not self.live or gap.touches(window.start, window.end, self.settings)),
+        )
 
     # -- silence ------------------------------------------------------------------------------------------------------
 
@@ -223,13 +273,13 @@ class Session:
     def _idle(self) -> Micros:
         return Micros(self.settings.idle) if self.live else NEVER
 
-    def _waiting(self, reached: Clocks) -> list[Modality]:
+    def _waiting(self, reached: Mapping[Modality, Micros]) -> list[Modality]:
         """Expected modalities that have shown nothing, and still may."""
-        missing = [modality for modality in self.expected if all(kind is not modality for kind, _ in self.tracks)]
-        return [modality for modality in missing if reached.get(modality, LONG_AGO) - self.first < self._idle]
+        return [modality for modality in self.missing if reached[modality] - self.first < self._idle]
 
-    def _silent(self, states: States, waiting: list[Modality], reached: Clocks) -> Silence | None:
-        if self._abandoned(reached):
+    def _silent(self, states: States, waiting: bool, reached: Reached) -> Silence | None:
+        if reached.least - self.last >= self.settings.session_end:
+            # no arrivals for so long that even a recorded session is not waited for: its records must not hold up the partition
             return Silence.END if self.silence is Silence.END else Silence.IDLE
         if waiting or TrackState.ACTIVE in states.values():
             return None
@@ -238,47 +288,76 @@ class Session:
             return Silence.END if heard else None
         return Silence.IDLE
 
-    def _abandoned(self, reached: Clocks) -> bool:
-        """No arrivals for so long that even a recorded session is not waited for: its records must not hold up the partition."""
-        return min(reached.values(), default=LONG_AGO) - self.last >= self.settings.session_end
-
-    def _due(self, states: States, waiting: list[Modality], reached: Clocks) -> Micros:
-        if self.silence:
-            return NEVER
-        if not self.live:
-            return Micros(self.last + self.settings.session_end)
-        times = [track.last + self.settings.idle for track, state in states.items() if state is TrackState.ACTIVE]
-        times += [self.first + self.settings.idle] * bool(waiting)
-        return Micros(min(times, default=NEVER))
+    def _look_again(self, states: States, waiting: list[Modality]) -> None:
+        """Set the alarms: when something may happen without a record."""
+        shared, name = self.shared, self.name
+        if self.silence is None:
+            shared.slowest.set(name, Micros(self.last + self.settings.session_end))
+            if self.live:
+                for track, state in states.items():
+                    if state is TrackState.ACTIVE:
+                        shared.idle[track.modality].set(name, Micros(track.last + self.settings.idle))
+                for modality in waiting:
+                    shared.idle[modality].set(name, Micros(self.first + self.settings.idle))
+                for window in self.pending.values():
+                    shared.slowest.set(name, Micros(window.end + self.settings.horizon))
+        self.forget_later()
 
     # -- memory -------------------------------------------------------------------------------------------------------
+
+    def forget_later(self) -> None:
+        """Set the alarm: at which arrival clock at every topic's low-water something of this may be forgotten."""
+        window = next(iter(self.windows.values()), None)
+        if window is not None and (window.start in self.pending or window.offset is None):
+            return  # not before it is written
+        if self._still_to_be_silent:
+            return
+        if window is not None and self.live:
+            self.shared.forgetting.set(self.name, Micros(window.end + self.settings.horizon))
+        elif self.silence is not None:
+            self.shared.forgetting.set(self.name, self._over())
 
     def forget(self, low: Micros) -> Iterator[int]:
         """Drop windows that no event could be in time for. `low`: the least arrival clock at any topic's low-water.
 
         Yields offsets in `windows` that are no longer needed. In order of creation: an old one behind a young one waits for it.
         """
-        if not self.live and not self._over(low):
+        if not self.live and not low >= self._over():
             return
-        while self.windows:
+        while self.windows and not self._still_to_be_silent:
             window = next(iter(self.windows.values()))
             over = not self.live or window.end + self.settings.horizon <= low
             if not over or window.start in self.pending or window.offset is None:
                 return
             del self.windows[window.start]
-            self.tally.held_events -= len(window.refs)
+            self.held -= len(window.refs)
+            self.shared.tally.held_events -= len(window.refs)
+            for track, _ in window.refs:
+                track.held -= 1
             self.floor = max(self.floor, Micros(window.end))
             yield window.offset
 
+    @property
+    def _still_to_be_silent(self) -> bool:
+        """The last window of a live session stays until a mark says that it is silent: else a restart would not know that one is due."""
+        return self.live and self.silence is None and len(self.windows) == 1
+
     def finished(self, low: Micros) -> bool:
         """Whether nothing of this session needs to be remembered."""
-        return not self.windows and not self.touched and self._over(low)
+        return not self.windows and not self.touched and low >= self._over()
 
-    def _over(self, low: Micros) -> bool:
+    def _over(self) -> Micros:
+        """The arrival clock at which a silent session is over."""
         if self.silence is None:
-            return False
+            return NEVER
         abandoned = not self.live and self.silence is Silence.IDLE
-        return low - self.last >= (self.settings.recorded_span if abandoned else self.settings.session_end)
+        return Micros(self.last + (self.settings.recorded_span if abandoned else self.settings.session_end))
+
+    def release_end_marks(self) -> None:
+        """They need not be read again."""
+        for held in self.end_marks.values():
+            held.needed -= 1
+        self.end_marks.clear()
 
     # -- what the log holds -------------------------------------------------------------------------------------------
 
@@ -291,18 +370,21 @@ class Session:
             track.last = max(track.last, ref.arrival)
             self.last_arrival = max(self.last_arrival, ref.arrival)
             self.first = min(self.first, ref.arrival)
-            refs[track.number, ref.id] = ref
+            refs[track, ref.id] = ref
+            if not self.live:
+                self._base(ref)
+        tally = self.shared.tally
         known = self.windows.get(window.start) or self._open(window.start)
         if not known.out:
-            self.tally.open_windows -= 1
-            self.tally.open_events -= len(known.refs)
-        self.tally.held_events -= len(known.refs)
+            tally.open_windows -= 1
+            tally.open_events -= len(known.refs)
+        before = len(known.refs)
         waits = self.pending.pop(known.start, None) is not None
         if known.adopt(refs, window, offset, waits=waits):
             self.pending[known.start] = known
-        self.tally.held_events += len(known.refs)
+        self.held += len(known.refs) - before
+        tally.held_events += len(known.refs) - before
         self.silence = None
-        self.touched = True
         return known
 
     def adopt_mark(self, mark: SessionMark) -> None:
@@ -311,38 +393,7 @@ class Session:
         for track in self.tracks.values():
             track.progress = max(track.progress, mark.at) if mark.why is Silence.END else track.progress
             track.ended = mark.why is Silence.END
-        self.touched = True
 
 
-def _ref(event: Event) -> EventRef:
-    track = event.track
-    return EventRef(
-        modality=track.modality,
-        source=track.source,
-        id=event.id,
-        start=event.start,
-        end=event.end,
-        arrival=event.arrival,
-        origin=event.origin,
-        words=event.words,
-    )
-
-
-def _late(event: Event, clock: Micros, reason: str) -> Late:
-    return Late(
-        origin=event.origin,
-        session=event.track.session,
-        modality=event.track.modality,
-        id=event.id,
-        start=event.start,
-        arrival=event.arrival,
-        delay=Micros(clock - event.start),
-        reason=reason,
-    )
-
-
-def _best(states: set[TrackState], *, expected: bool) -> TrackState:
-    for state in (TrackState.ACTIVE, TrackState.IDLE, TrackState.ENDED):
-        if state in states:
-            return state
-    return TrackState.EXPECTED if expected else TrackState.ABSENT
+def _start(row: tuple[WindowState, ClosedBy]) -> int:
+    return row[0].start

@@ -9,17 +9,23 @@ from streamer.config import AlignSettings
 from streamer.events import Micros, Modality, TrackState
 
 LONG_AGO = Micros(-(1 << 62))
+NEVER = Micros(1 << 62)
+MOST_TRACKS = 256
+"""Sources of one session that are remembered at a time."""
 
 
 class TrackClock:
-    """One track. `progress`: the greatest end or mark; `last`: its partition's arrival clock at its last record."""
+    """One track. `progress`: the greatest end or mark; `last`: its partition's arrival clock at its last record.
 
-    __slots__ = ("_arrivals", "_marks", "bound", "ended", "last", "modality", "number", "progress", "source")
+    `held`: how often windows that are not forgotten name it.
+    """
 
-    def __init__(self, modality: Modality, source: str, number: int, bound: Micros) -> None:
+    __slots__ = ("_arrivals", "_marks", "bound", "ended", "held", "last", "modality", "progress", "source")
+
+    def __init__(self, modality: Modality, source: str, bound: Micros) -> None:
         self.modality = modality
         self.source = source
-        self.number = number
+        self.held = 0
         self.bound = bound
         self.progress = LONG_AGO
         self.last = LONG_AGO
@@ -63,6 +69,33 @@ class TrackClock:
 
 
 States = Mapping[TrackClock, TrackState]
+Standing = Mapping[Modality, tuple[TrackState, Micros]]
+_BEST = (TrackState.ACTIVE, TrackState.IDLE, TrackState.ENDED)
+
+
+def standing_of(states: States) -> Standing:
+    """Of each modality with a track: its best track's state, and how far it has come."""
+    found: dict[Modality, tuple[TrackState, Micros]] = {}
+    for track, state in states.items():
+        known, progress = found.get(track.modality, (state, LONG_AGO))
+        found[track.modality] = min(known, state, key=_BEST.index), max(progress, track.progress)
+    return found
+
+
+def idle_beyond(horizon: int, states: States, reached: Mapping[Modality, Micros]) -> list[TrackClock]:
+    """Tracks that nothing remembered names and that are silent for longer than `horizon`, but for each modality's latest.
+
+    One that speaks again is like a new one; the latest is kept, for it tells how its modality is.
+    """
+    latest = {track.modality: track for track in sorted(states, key=lambda track: track.last)}
+    return [
+        track
+        for track, state in states.items()
+        if state is not TrackState.ACTIVE
+        and reached[track.modality] - track.last >= horizon
+        and not track.held
+        and latest[track.modality] is not track
+    ]
 
 
 def joint_watermark(states: States, settings: AlignSettings, *, patient: bool) -> Micros:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
 
-from streamer.events import ClosedBy, EventRef, Micros, Modality, Window
+from streamer.events import ClosedBy, EventRef, Micros, Modality, Pace, Presence, SessionId, Window, Words
+from streamer.ids import window_id
+from streamer.stages.align.tracks import TrackClock
 
 MOST_EVENTS = 2_000
 """Events of one modality in one window. More than that is no camera, and would make a record that no topic takes."""
 MOST_WORDS = 512 * 1024
 """Bytes of JSON that the words in one window may take."""
 
-RefKey = tuple[int, str]
-"""An event's identity within its session: (number of its track, event id)."""
+RefKey = tuple[TrackClock, str]
+"""An event's identity within its session: (its track, event id)."""
+_order = attrgetter("start", "modality", "source", "id")
 
 
-class Held(NamedTuple):
-    """A record that must be read again after a crash: its offset, and its partition's arrival clock before it."""
+class Held:
+    """A record that must be read again after a crash: its offset, and its partition's arrival clock before it.
 
-    offset: int
-    before: Micros
+    `needed`: how many windows have it as their first record of that topic that is not out yet.
+    """
+
+    __slots__ = ("before", "needed", "offset")
+
+    def __init__(self, offset: int, before: Micros) -> None:
+        self.offset = offset
+        self.before = before
+        self.needed = 0
 
 
 class Grid(NamedTuple):
@@ -54,7 +66,7 @@ class WindowState:
         self.start = start
         self.end = start + length
         self.refs: dict[RefKey, EventRef] = {}
-        self.counts: dict[Modality, int] = dict.fromkeys(Modality, 0)
+        self.counts: dict[Modality, int] = {}
         self.words = 0
         self.revision = 0
         self.closed_by = ClosedBy.WATERMARK
@@ -67,26 +79,41 @@ class WindowState:
         """Whether a first revision was emitted."""
         return self.revision > 0
 
-    def add(self, key: RefKey, ref: EventRef, before: Micros) -> bool:
-        """Put an event into the manifest. False: its identity is already there, and nothing changes."""
-        if key in self.refs:
-            return False
-        self._put(key, ref)
-        self.held.setdefault(ref.modality, Held(ref.origin.offset, before))
-        self.newest = max(self.newest, ref.arrival)
-        return True
+    def crowded(self, modality: Modality, words: int) -> bool:
+        """Whether one more has no place. Each modality has one order in the log, so a replay refuses the same events."""
+        return self.counts.get(modality, 0) >= MOST_EVENTS or self.words + words > MOST_WORDS
 
-    def crowded(self, key: RefKey, ref: EventRef) -> bool:
-        """Whether there is no place for it. Each modality has one order in the log, so a replay refuses the same events."""
-        if key in self.refs:
-            return False
-        return self.counts[ref.modality] >= MOST_EVENTS or (ref.words is not None and self.words + _bytes(ref) > MOST_WORDS)
-
-    def _put(self, key: RefKey, ref: EventRef) -> None:
+    def put(self, key: RefKey, ref: EventRef, words: int) -> None:
+        """Into the manifest. `words`: bytes of JSON that its words take."""
         self.refs[key] = ref
-        self.counts[ref.modality] += 1
-        if ref.words is not None:
-            self.words += _bytes(ref)
+        key[0].held += 1
+        self.counts[ref.modality] = self.counts.get(ref.modality, 0) + 1
+        self.words += words
+        if ref.arrival > self.newest:
+            self.newest = ref.arrival
+
+    def release(self) -> None:
+        """What it needed from the log is out."""
+        for held in self.held.values():
+            held.needed -= 1
+        self.held = {}
+
+    def revise(self, session: SessionId, pace: Pace, completeness: Mapping[Modality, Presence], trigger: Micros) -> Window:
+        """The next revision, whole."""
+        revision, self.revision = self.revision, self.revision + 1
+        self.release()
+        return Window(
+            id=window_id(session, Micros(self.start), Micros(self.end)),
+            session=session,
+            start=Micros(self.start),
+            end=Micros(self.end),
+            revision=revision,
+            closed_by=self.closed_by,
+            manifest=self.manifest(),
+            completeness=completeness,
+            trigger=trigger,
+            pace=pace,
+        )
 
     def manifest(self) -> tuple[EventRef, ...]:
         """All events, by (start, modality, source, id)."""
@@ -110,17 +137,14 @@ class WindowState:
         self.offset = offset if replaces else min(self.offset or 0, offset)
         for key, ref in refs.items():
             if key not in self.refs:
-                self._put(key, ref)
+                self.put(key, ref, words_size(ref.words))
         self.revision = max(self.revision, window.revision + 1)
         self.newest = max(self.newest, window.trigger)
         if not lacking:
-            self.held.clear()
+            self.release()
         return lacking
 
 
-def _bytes(ref: EventRef) -> int:
-    return len(msgspec.json.encode(ref.words))
-
-
-def _order(ref: EventRef) -> tuple[int, str, str, str]:
-    return (ref.start, ref.modality, ref.source, ref.id)
+def words_size(words: Words | None) -> int:
+    """Bytes of JSON."""
+    return len(msgspec.json.encode(words)) if words is not None else 0

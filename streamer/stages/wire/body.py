@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from functools import cache, partial
+from operator import attrgetter
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
@@ -46,7 +47,11 @@ class _Codec(NamedTuple):
 def dump(noun: Any) -> dict[str, Any]:
     """A noun by field name, its times as text; what has no times in it is left for msgspec to encode."""
     kind: type = type(noun)
-    return {name: codec.text(getattr(noun, name)) if codec else getattr(noun, name) for name, codec in _codecs(kind).items()}
+    names, values, texts = _dumper(kind)
+    plain = dict(zip(names, values(noun), strict=True))
+    for name, text in texts:
+        plain[name] = text(plain[name])
+    return plain
 
 
 def load(plain: object, noun: type[Noun]) -> Noun:
@@ -88,6 +93,7 @@ def message(
     end: Micros | None,
     body: object,
     keep: Headers,
+    partition: int | None = None,
 ) -> Message:
     """A JSON record in its envelope. (ce_source, ce_id) = (stage/key, `name`) is unique, as CloudEvents asks."""
     headers: Headers = (
@@ -100,7 +106,14 @@ def message(
     if end is not None:
         headers = (*headers, ("ce_endtime", format_time(end).encode()))
     headers = (*headers, ("content-type", JSON.encode()), *keep)
-    return Message(topic=topic, key=key, value=msgspec.json.encode(body), headers=headers)
+    return Message(topic=topic, key=key, value=msgspec.json.encode(body), headers=headers, partition=partition)
+
+
+@cache
+def _dumper(noun: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]], tuple[tuple[str, Callable[[Any], Any]], ...]]:
+    """The fields' names, what gets their values, and those in which there is a time, with what makes it text."""
+    codecs = _codecs(noun)
+    return tuple(codecs), attrgetter(*codecs), tuple((name, codec.text) for name, codec in codecs.items() if codec)
 
 
 @cache

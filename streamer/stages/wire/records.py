@@ -16,16 +16,16 @@ UNKNOWN = b"unknown"
 _STAGE = {"windows": "align", "scores": "infer"}
 
 
-def write_window(window: Window, *, keep: Headers = ()) -> Message:
-    """One revision of a window, to `windows`."""
+def write_window(window: Window, *, keep: Headers = (), partition: int | None = None) -> Message:
+    """One revision of a window, to `windows`; without `partition` to its key's."""
     name = f"{window.id}.{window.revision}"
-    return message("windows", window.session.encode(), WINDOW, name, "align", window.start, window.end, dump(window), keep)
+    return message("windows", window.session.encode(), WINDOW, name, "align", window.start, window.end, dump(window), keep, partition)
 
 
-def write_silence(topic: str, mark: SessionMark, *, keep: Headers = ()) -> Message:
-    """A session falls silent: to `windows`, and forwarded to `scores`."""
+def write_silence(topic: str, mark: SessionMark, *, keep: Headers = (), partition: int | None = None) -> Message:
+    """A session falls silent: to `windows`, and forwarded to `scores`; without `partition` to its key's."""
     name = f"{event_id(mark.at)}.{mark.why.value}"
-    return message(topic, mark.session.encode(), SILENCE, name, _STAGE[topic], mark.at, None, dump(mark), keep)
+    return message(topic, mark.session.encode(), SILENCE, name, _STAGE[topic], mark.at, None, dump(mark), keep, partition)
 
 
 def write_scores(scores: Scores, *, keep: Headers = ()) -> Message:
@@ -48,10 +48,8 @@ def write_late(late: Late, *, keep: Headers = ()) -> Message:
     key = late.session.encode() if late.session else UNKNOWN
     name = f"{late.origin.topic}.{late.origin.partition}.{late.origin.offset}"
     kind = GAP if late.reason == "gap" else LATE
-    written = message("late", key, kind, name, "align", late.arrival, None, dump(late), keep)
-    if late.session:
-        return written
-    return Message(topic="late", key=key, value=written.value, headers=written.headers, partition=late.origin.partition)
+    partition = None if late.session else late.origin.partition
+    return message("late", key, kind, name, "align", late.arrival, None, dump(late), keep, partition)
 
 
 def read_window(record: Record) -> Window | SessionMark:

@@ -1,0 +1,158 @@
+"""Sources of a session: how many are remembered and when they are forgotten. And what a recording is measured from."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.errors import Reason
+from streamer.events import Clock, Modality, Pace, SessionId, TrackState, Window
+from streamer.stages.align import Aligner
+from streamer.stages.align.tracks import MOST_TRACKS
+from tests.stages.align_streams import AUDIO, FRAMES, SETTINGS, Driver, Log, at, final, reference
+from tests.stages.test_align_laws import fast
+
+HALL = SessionId("hall")
+
+
+def tracks(driver: Driver) -> int:
+    return len(driver.aligner._sessions[HALL].tracks)
+
+
+def read(driver: Driver) -> None:
+    """All that has been appended, as one batch."""
+    driver.append(len(driver.log.all))
+    for modality in Modality:
+        driver.read(modality, 1_000)
+    driver.tick()
+
+
+def test_a_source_too_many_is_refused_with_its_reason_and_the_others_go_on() -> None:
+    log = Log()
+    for number in range(MOST_TRACKS + 5):
+        log.event(FRAMES, 1, source=f"camera{number}")
+    log.mark(AUDIO, 1, source="microphone")
+    log.event(FRAMES, 1.5, source="camera0")
+    driver = Driver(log)
+    read(driver)
+    assert [rejected.reason for rejected in driver.rejected.values()] == [Reason.TOO_MANY_TRACKS] * 6
+    assert driver.aligner.tally.aligned[FRAMES] == MOST_TRACKS + 1
+
+
+def test_a_source_for_each_record_does_not_grow_what_is_remembered() -> None:
+    driver = Driver(Log())
+    most = 0
+    for second in range(300):
+        driver.log.event(FRAMES, second, source=f"camera{second}")
+        driver.log.event(AUDIO, second, second + 0.5)
+        read(driver)
+        driver.checkpoint()
+        most = max(most, tracks(driver))
+    assert most <= (SETTINGS.horizon + SETTINGS.length + SETTINGS.idle) // 1_000_000 + 4
+    assert driver.rejected == {}
+    assert final(driver.run().windows) == reference(driver.log)
+
+
+def test_sources_that_only_send_marks_are_forgotten_too() -> None:
+    driver = Driver(Log())
+    for second in range(200):
+        driver.log.mark(FRAMES, second, source=f"camera{second}")
+        driver.log.event(AUDIO, second, second + 1)
+        read(driver)
+    assert tracks(driver) <= SETTINGS.horizon // 1_000_000 + 2
+
+
+def test_the_last_source_of_a_modality_is_remembered_so_that_windows_say_it_is_idle() -> None:
+    log = Log()
+    for number in range(4):
+        log.event(FRAMES, 0, source=f"camera{number}")
+    driver = Driver(log)
+    for second in range(60):
+        log.event(AUDIO, second, second + 1)
+        read(driver)
+    last = next(record for record in reversed(driver.windows) if isinstance(record, Window))
+    assert last.completeness[FRAMES].state is TrackState.IDLE
+    assert tracks(driver) == 2
+
+
+def test_a_forgotten_source_that_speaks_again_is_waited_for_like_a_new_one() -> None:
+    log = Log()
+    for number in range(4):
+        log.event(FRAMES, 0, source=f"camera{number}")
+    driver = Driver(log)
+    for second in range(40):
+        log.event(AUDIO, second, second + 1)
+        read(driver)
+    log.event(FRAMES, 40, source="camera0")
+    log.event(AUDIO, 40, 42.5)
+    read(driver)
+    newest = max(record.end for record in driver.windows if isinstance(record, Window))
+    assert newest == at(39)  # progress 40 s - bound 0.3 s
+    assert final(driver.run().windows) == reference(log)
+
+
+def test_a_place_of_which_only_late_records_came_is_not_remembered() -> None:
+    log = Log()
+    log.event(FRAMES, 100)
+    for number in range(50):
+        log.event(FRAMES, 0, arrival=100, session=f"stray{number}")
+    driver = Driver(log)
+    read(driver)
+    assert len(driver.late) == 50
+    assert set(driver.aligner._sessions) == {HALL}
+
+
+hours = st.lists(st.sampled_from([0, 1, 12, 20, 23, 24, 25, 26, 47, 48, 50, -1, -20, -24, -25]), max_size=8)
+
+
+@fast
+@given(hours, hours, st.lists(st.tuples(st.booleans(), st.integers(1, 4), st.sampled_from(["read", "tick", "save", "crash"])), max_size=12))
+def test_what_a_recording_is_measured_from_is_a_function_of_the_log(
+    frames: list[int], audio: list[int], schedule: list[tuple[bool, int, str]]
+) -> None:
+    log = Log()
+    for modality, times in ((FRAMES, frames), (AUDIO, audio)):
+        for number, hour in enumerate(times):
+            log.event(modality, hour * 3_600 + number, arrival=100, session="tape", pace=Pace.RECORDED)
+    for modality in (FRAMES, AUDIO):
+        log.mark(modality, 0, final=True, arrival=100, session="tape", pace=Pace.RECORDED)
+    disturbed, plain = Driver(log, live=False), Driver(log, live=False).run()
+    for first, count, move in schedule:
+        if move == "read":
+            disturbed.read(FRAMES if first else AUDIO, count)
+        elif move == "tick":
+            disturbed.tick()
+        elif move == "save":
+            disturbed.tick()
+            disturbed.checkpoint()
+        else:
+            disturbed.resume()
+    disturbed.run()
+    assert final(disturbed.windows) == final(plain.windows)
+    assert set(disturbed.late) == set(plain.late)
+
+
+def test_a_mark_a_day_from_the_recording_does_not_move_its_watermark() -> None:
+    log = Log()
+    event = log.event(FRAMES, 0, arrival=5, pace=Pace.RECORDED)
+    mark = log.mark(AUDIO, 90_000, arrival=5, pace=Pace.RECORDED)
+    aligner = Aligner(SETTINGS, {})
+    assert aligner.push(event, event.arrival) == []
+    (refused,) = aligner.push(mark, mark.arrival)
+    assert getattr(refused, "reason", None) is Reason.FUTURE
+    aligner.tick({modality: Clock(arrival=at(5)) for modality in Modality}, at(5))
+    assert all(watermark <= at(0) for watermark in aligner.watermarks().values())
+
+
+def test_a_first_record_that_is_read_again_is_still_the_first() -> None:
+    log = Log()
+    for number, hour in enumerate((0, 20, 23)):
+        log.event(FRAMES, hour * 3_600, arrival=number, pace=Pace.RECORDED)
+    aligner = Aligner(SETTINGS, {})
+    stood = Driver(log).run()
+    latest = [w for w in stood.windows if isinstance(w, Window)][-2:]  # a tail from which the first event's window is missing
+    aligner.restore(list(enumerate(latest)), {})
+    again = log.event(FRAMES, -3_600, arrival=3, pace=Pace.RECORDED)
+    first = log.topics[FRAMES][0]
+    assert aligner.push(first, first.arrival) == []
+    assert aligner.push(again, again.arrival) == []
