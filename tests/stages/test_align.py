@@ -368,3 +368,24 @@ def test_a_window_that_is_full_still_fits_its_topic_and_the_rest_is_refused() ->
     assert refused >= 30
     assert len(windows[0].manifest) + refused == 3 * (MOST_EVENTS + 10)
     assert 2_000_000 < max(len(write_window(window).value or b"") for window in windows) <= TOPIC["windows"].limit
+
+
+def test_a_session_that_is_still_to_fall_silent_is_known_after_a_restart() -> None:
+    """Its only window is beyond the horizon, and what came since was late: nothing but that window tells that a mark is due."""
+    log = Log()
+    log.event(FRAMES, 1)
+    log.event(FRAMES, 1.2, arrival=14)
+    driver = Driver(log, live=False)
+    driver.now = at(16)
+    driver.read(FRAMES, 2)
+    windows = [record for record in driver.tick() if isinstance(record, Window)]
+    driver.tick()
+    assert len(windows) == 2 and list(driver.late) == [log.all[1].origin]
+    driver.checkpoint()
+    driver.resume()
+    driver.run()
+    marks = [record for record in driver.windows if isinstance(record, SessionMark)]
+    assert [(mark.session, mark.why) for mark in marks] == [("hall", Silence.IDLE)]
+    driver.now = at(14 + 3 * 20)
+    driver.tick()
+    assert driver.aligner.oldest_out() is None
