@@ -15,7 +15,7 @@ import pstats
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from aiokafka.structs import ConsumerRecord
 
@@ -69,10 +69,9 @@ def raw_records() -> list[Raw]:
         for message in LOAD.messages(at, number):
             topic, partition = kafka.physical(message.topic), partition_of(message.key, PARTITIONS)
             offset = offsets[topic, partition] = offsets.get((topic, partition), -1) + 1
-            key, value, arrival = message.key, message.value, (at + SECOND) // 1_000
-            found.append(
-                ConsumerRecord(topic, partition, offset, arrival, 1, key, value, None, len(key), len(value or b""), message.headers)
-            )
+            key, value, headers = message.key, message.value, cast(Any, message.headers)
+            arrival = (at + SECOND) // 1_000
+            found.append(ConsumerRecord(topic, partition, offset, arrival, 1, key, value, None, len(key), len(value or b""), headers))
     return found
 
 
