@@ -88,6 +88,7 @@ class Intake:
             tops[where] = max(tops.get(where, record.arrival), record.arrival)
         for tp, top in ((TopicPartition(*where), top) for where, top in tops.items()):
             self._clock[tp] = max(self._clock[tp], top)
+            self._in_hand.add(tp)
         clocks = {}
         for tp, arrival in self._clock.items():
             caught_up = tp not in self._rest and tp not in self._paused and await self._at_end(tp)
@@ -98,6 +99,7 @@ class Intake:
         """These were handed over and are dealt with."""
         last = {(record.topic, record.partition): record.offset for record in raw}
         self._next |= {TopicPartition(*where): offset + 1 for where, offset in last.items()}
+        self._in_hand.clear()
 
     def positions(self, topics: Sequence[str], number: int) -> dict[str, int]:
         """Topic -> the offset of its next record to hand over."""

@@ -166,7 +166,7 @@ async def broker_stop(broker: Broker, folder: Path, times: int) -> Played:
         await asyncio.to_thread(broker.again)
         return gone
 
-    return await without_broker("broker-stop", broker, folder, times, away)
+    return await without_broker("broker-stop", broker, folder, times, away, STOPPED)
 
 
 async def broker_freeze(broker: Broker, folder: Path, times: int) -> Played:
@@ -179,11 +179,13 @@ async def broker_freeze(broker: Broker, folder: Path, times: int) -> Played:
         broker.thaw()
         return gone
 
-    return await without_broker("broker-freeze", broker, folder, times, away)
+    return await without_broker("broker-freeze", broker, folder, times, away, FROZEN)
 
 
-async def without_broker(name: str, broker: Broker, folder: Path, times: int, away: Callable[[], Awaitable[float]]) -> Played:
-    """All stages at work while the broker is away. `away` says from when on nothing can be written."""
+async def without_broker(
+    name: str, broker: Broker, folder: Path, times: int, away: Callable[[], Awaitable[float]], away_for: float
+) -> Played:
+    """All stages at work while the broker is away. `away` says from when on nothing can be written, `away_for` seconds."""
     watch = ("windows", "scores")
     async with (
         town(broker.address, folder / "town", sessions=SMALL, horizon=OVER, watch=watch, media=media(folder)) as place,
@@ -199,7 +201,9 @@ async def without_broker(name: str, broker: Broker, folder: Path, times: int, aw
             gone = await away()
             lasted = time.time() - since
             for where, topic in ((place, "windows"), (place, "scores"), (house, "alerts")):
-                say(await where.recover("away", topic, since, lasted=lasted, after=gone))
+                found = await where.recover("away", topic, since, lasted=lasted, after=gone)
+                say(found)
+                assert found.first > gone - since + away_for, f"the broker was not away: {found}"
         one = await of_town(name, place, scored=True)
         two = await of_alarms(name, house, feeding)
     return Played(

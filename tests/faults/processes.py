@@ -27,7 +27,14 @@ class Child:
     def start(self) -> None:
         """Start it, or start it again."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._env, preexec_fn=die_with(os.getpid()))
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                start_new_session=True,  # Ctrl-C is for us; and a shell that ends continues what is stopped in its group
+                preexec_fn=die_with(os.getpid()),
+            )
 
     @property
     def code(self) -> int | None:

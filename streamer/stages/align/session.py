@@ -133,7 +133,8 @@ class Session:
         modality, source = mark.track.modality, mark.track.source
         if len(self.tracks) >= MOST_TRACKS and (modality, source) not in self.tracks:
             return too_many_tracks(mark)
-        self._see(self.track(modality, source), mark.until, mark.arrival, clock, final=mark.final)
+        track = self.track(modality, source)
+        self._see(track, mark.until, mark.arrival, clock, final=mark.final and mark.origin.offset > track.furthest)
         if mark.final and not self.live and self.silence is None and modality not in self.end_marks:
             held = self.end_marks[modality] = self.shared.hold(modality, mark.origin.offset, before)
             held.needed += 1
@@ -366,8 +367,7 @@ class Session:
         refs = dict[RefKey, EventRef]()
         for ref in window.manifest:
             track = self.track(ref.modality, ref.source)
-            track.progress = max(track.progress, ref.end)
-            track.last = max(track.last, ref.arrival)
+            track.read_back(ref)
             self.last_arrival = max(self.last_arrival, ref.arrival)
             self.first = min(self.first, ref.arrival)
             refs[track, ref.id] = ref
@@ -389,10 +389,11 @@ class Session:
 
     def adopt_mark(self, mark: SessionMark) -> None:
         """The session was silent when this was written; its end marks need not come again."""
+        if any(track.progress > mark.at for track in self.tracks.values()):
+            return  # whoever wrote it, a replaced worker, had heard less
         self.silence = mark.why
         for track in self.tracks.values():
-            track.progress = max(track.progress, mark.at) if mark.why is Silence.END else track.progress
-            track.ended = mark.why is Silence.END
+            track.progress, track.ended = (mark.at, True) if mark.why is Silence.END else (track.progress, False)
 
 
 def _start(row: tuple[WindowState, ClosedBy]) -> int:

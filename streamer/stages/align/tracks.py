@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
 from streamer.config import AlignSettings
-from streamer.events import Micros, Modality, TrackState
+from streamer.events import EventRef, Micros, Modality, TrackState
 
 LONG_AGO = Micros(-(1 << 62))
 NEVER = Micros(1 << 62)
@@ -17,10 +17,11 @@ MOST_TRACKS = 256
 class TrackClock:
     """One track. `progress`: the greatest end or mark; `last`: its partition's arrival clock at its last record.
 
-    `held`: how often windows that are not forgotten name it.
+    `held`: how often windows that are not forgotten name it. `furthest`: offset of the record that its progress was read back
+    from; an end mark before it that is read again does not end the track, which spoke after it.
     """
 
-    __slots__ = ("_arrivals", "_marks", "bound", "ended", "held", "last", "modality", "progress", "source")
+    __slots__ = ("_arrivals", "_marks", "bound", "ended", "furthest", "held", "last", "modality", "progress", "source")
 
     def __init__(self, modality: Modality, source: str, bound: Micros) -> None:
         self.modality = modality
@@ -28,6 +29,7 @@ class TrackClock:
         self.held = 0
         self.bound = bound
         self.progress = LONG_AGO
+        self.furthest = -1
         self.last = LONG_AGO
         self.ended = False
         self._marks: list[int] = []
@@ -50,6 +52,12 @@ class TrackClock:
         if final:
             self.ended = True
         return further or finishes
+
+    def read_back(self, ref: EventRef) -> None:
+        """An event of a window that stands in the log."""
+        if ref.end > self.progress:
+            self.progress, self.furthest = ref.end, ref.origin.offset
+        self.last = max(self.last, ref.arrival)
 
     def passed(self, end: int) -> Micros | None:
         """Arrival of the record in this batch with which the watermark reached `end`; None: not in this batch."""
