@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.kafka.merge import LONGEST_LOOK, PATIENCE, Merge, slices
@@ -175,6 +175,7 @@ class Reading:
                 assert self.taken[other] >= earlier, f"{other} has {earlier} records that arrived before {tp}@{record.offset}"
 
 
+@settings(deadline=None)
 @given(logs(), rounds())
 def test_any_logs_come_whole_in_order_and_no_more_is_held_than_a_fetch(logs: Logs, rounds: list[Round]) -> None:
     reading, now = Reading(logs), 0
@@ -186,6 +187,7 @@ def test_any_logs_come_whole_in_order_and_no_more_is_held_than_a_fetch(logs: Log
     assert reading.taken == {tp: len(log) for tp, log in logs.items()}
 
 
+@settings(deadline=None)
 @given(logs(), st.sampled_from(PARTITIONS))
 def test_a_topic_that_never_comes_costs_the_others_their_patience_and_nothing_else(logs: Logs, dead: TopicPartition) -> None:
     reading, waits = Reading(logs), 0
