@@ -49,6 +49,7 @@ class Host:
         self, name: str, owner: str, topics: tuple[str, ...], broker: Broker, build: Callable[[Door], Stateful], ahead: int
     ) -> None:
         self.name, self.owner, self.topics, self.broker, self.ahead = name, owner, topics, broker, ahead
+        self.outputs = (WINDOWS,) if owner == "align" else ()
         self.build = build
         self.alive = False
         self.numbers: tuple[int, ...] = ()
@@ -128,8 +129,10 @@ class Host:
 
     async def _save(self) -> None:
         found = []
+        ends = {place: self.broker.end(place) for place in ((topic, number) for topic in self.outputs for number in self.numbers)}
         for number in self.numbers:
             positions = {topic: self._next[topic, number] for topic in self.topics}
+            positions |= {topic: ends[topic, number] for topic in self.outputs}
             found.append(checkpoints.message(self.owner, number, await self.state.checkpoint(number, positions)))
         await self._door.send(found)
 
