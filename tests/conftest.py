@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from streamer.cli import home
 from streamer.config import KafkaSettings
@@ -21,9 +20,6 @@ from streamer.kafka.client import Kafka
 from streamer.kafka.embedded import EmbeddedBroker
 from streamer.kafka.topics import create_topics
 from tests.kafka import apache
-
-settings.register_profile("repeatable", derandomize=True)  # the same examples in every run; `make bench` looks for new ones
-settings.load_profile("repeatable")
 
 PARTITIONS = 4
 

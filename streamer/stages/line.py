@@ -111,7 +111,7 @@ class Line:
         episodes, touched = concerned(new, alerts, self._between)
         for episode in episodes:
             self.owner.pop(episode.start, None)
-        pairs = match(episodes, touched)
+        pairs = match(episodes, touched, self.timeline.carry)
         kept = {id(sent) for _, sent in pairs if sent}
         gone = {sent.id: sent for sent in (*before, *touched) if id(sent) not in kept and sent.state is not AlertState.RETRACTED}
         return pairs, list(gone.values())

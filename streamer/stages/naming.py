@@ -1,4 +1,6 @@
-"""Which episode is which sent alert (decide's law 4): first by the start it was announced with, then by overlap, oldest first.
+"""Which episode is which sent alert (decide's law 4): first by what is frozen, then by the start it was announced with, then by overlap.
+
+Of several alerts the oldest is first. What is frozen may not be retracted (law 6), so whoever was told of it goes before all others.
 
 An episode takes one alert and an alert one episode; the others are new, or to be retracted.
 """
@@ -7,17 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from streamer.events import Micros
+from streamer.events import AlertState, Micros
 from streamer.stages.episodes import Episode
 from streamer.stages.memory import Sent
 
 Within = Callable[[Episode, Sent], bool]
 
 
-def match(episodes: Sequence[Episode], sent: Iterable[Sent]) -> list[tuple[Episode, Sent | None]]:
-    """Each episode with its alert, if it has one."""
+def match(episodes: Sequence[Episode], sent: Iterable[Sent], carry: Episode | None) -> list[tuple[Episode, Sent | None]]:
+    """Each episode with its alert, if it has one. `carry`: what is frozen of the one that may still go on."""
     free, owner = list(sent), dict[int, Sent]()
-    for within in (has_anchor, overlaps):
+
+    def is_frozen(episode: Episode, alert: Sent) -> bool:
+        if carry is None or alert.state is AlertState.RETRACTED:
+            return False
+        return overlaps(carry, alert) and episode.start <= carry.start <= episode.last
+
+    for within in (is_frozen, has_anchor, overlaps):
         for alert in list(free):
             for place, episode in enumerate(episodes):
                 if place not in owner and within(episode, alert):

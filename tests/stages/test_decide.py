@@ -281,3 +281,16 @@ def test_scores_that_may_not_alert_raise_nothing_and_replace_nothing() -> None:
     mute = [replace(one, may_alert=False) for one in (scores(10, 0.9), scores(11, 0.0, revision=1))]
     assert run([mute[0], mark(12)], rules()) == []
     assert states(run([scores(11, 0.9), *mute, scores(12, 0.9)], rules())) == ["raised"]
+
+
+def test_of_two_alerts_that_a_late_score_joins_the_one_that_is_frozen_stays() -> None:
+    """Its first window was taken back, so it no longer holds the start that it was announced with; the other one does."""
+    near = replace(SETTINGS, horizon=Micros(4 * SETTINGS.hop))
+    first = [scores(14, 0.6), scores(15, 0.6), scores(14, 0.0, revision=1), *line([0, 0], first=16)]
+    second = [scores(18, 0.0), scores(19, 0.6), scores(20, 0.0)]  # the window of 15 is beyond the horizon now
+    bridge = scores(17, 0.4, revision=1)
+    alerts = run([*first, *second, bridge, mark(1_000, Silence.END)], rules(), Decider(rules(), near))
+    latest = {alert.id: alert for alert in alerts}
+    older, younger = (latest[ids.alert_id("siren", HOUSE, at(start))] for start in (14, 19))
+    assert (older.state, older.start, older.end) == (AlertState.RESOLVED, at(15), at(21))
+    assert younger.state is AlertState.RETRACTED
