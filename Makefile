@@ -32,7 +32,7 @@ check: setup tools
 	@echo "check: sizes, types, leaks" && $(BIN)/python -m pytest tests/house
 
 bench: setup weights
-	@[[ $(NAME) != align ]] || deploy/setup/bench.sh
+	@[[ $(NAME) != align ]] || deploy/setup/tools.sh bench
 	@$(BIN)/python -m tests.bench.$(NAME) $(ARGS)
 
 kafka: setup

@@ -53,7 +53,7 @@ class ClockWatch:
             for track, estimate, beyond in look.changed[:MOST_LINES]:
                 _tell(track, estimate, beyond)
             if more := look.changed[MOST_LINES:]:
-                log.warning("and more clocks went astray or came back: see `streamer align inspect --clocks`", clocks=len(more))
+                log.warning("and more clocks went astray or came back: see `streamer align inspect`", clocks=len(more))
 
     def _show(self, look: Look) -> None:
         for modality, worst in look.worst.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import zlib
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from streamer.config import KafkaSettings
-from streamer.events import Evidence, Message, Micros, Modality, Scores, SoundEvidence
+from streamer.events import Evidence, Message, Micros, Modality, Scores, SessionId, SoundEvidence
+from streamer.kafka.batches import Written
 from streamer.kafka.client import Kafka, Producer
 from streamer.stages.envelope import write_frame
 from streamer.stages.fuse import FuseInput, Judgement
@@ -24,6 +26,7 @@ from tests.agents.infer_room import CountingEngine, Scene, dead_letters, hiss, p
 from tests.builders import PARTITIONS, SESSION, a_frame, a_window, at
 from tests.stages.test_media import png_of
 
+OTHER = SessionId("gate")  # in another partition than SESSION
 HUGE = 30_720  # pixels each way: 943 megapixels in 115 KB
 
 
@@ -69,6 +72,32 @@ async def test_what_is_broken_is_buried_within_a_second(tansu: KafkaSettings, wh
     assert len(first.sources) == 3
     assert not second.absent
     assert len(second.sources) == 6
+
+
+async def test_a_score_waits_until_the_dead_letters_of_its_events_are_acknowledged(
+    tansu: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a crash between the two would leave a broken event that nobody was told of. Another session's window shows that infer works."""
+    send, held, acknowledge = Producer.send, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Producer, messages: Sequence[Message]) -> list[Written]:
+        if any(message.topic == "deadletter" for message in messages):
+            held.set()
+            await acknowledge.wait()
+        return await send(self, messages)
+
+    monkeypatch.setattr(Producer, "send", slow)
+    async with Producer(Kafka(tansu)) as producer, running(tansu) as infer:
+        scene, other = Scene(producer), Scene(producer, OTHER)
+        await scene.seconds(0, 2)
+        await scene.frame(1.3, b"\xff\xd8 no picture")
+        await asyncio.wait_for(held.wait(), 30)
+        await scene.window(0)
+        await other.seconds(0, 2)
+        await other.window(0)
+        assert [score.session for score in await infer.scored(1)] == [OTHER]
+        acknowledge.set()
+        assert {score.session for score in await infer.scored(2)} == {SESSION, OTHER}
 
 
 async def test_what_infer_buried_is_buried_once_though_it_is_fetched_again(tansu: KafkaSettings) -> None:
