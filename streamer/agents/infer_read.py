@@ -18,7 +18,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener
@@ -29,9 +28,10 @@ from streamer.agents.infer_encode import Encoder, Payload, never
 from streamer.agents.infer_write import Writer
 from streamer.config import Config
 from streamer.errors import BadRecord, ConfigError, Transient
-from streamer.events import SECOND, Event, Mark, Modality, Record, Window
+from streamer.events import Event, Mark, Micros, Modality, Record, Window
 from streamer.health import Health
 from streamer.kafka.client import Kafka
+from streamer.kafka.fence import Fence
 from streamer.kafka.log import LogReader
 from streamer.kafka.readable import Raw
 from streamer.metrics import Metrics
@@ -84,9 +84,7 @@ class Intake:
         self.open = False
         self.generation = 0
         self._changed = changed
-        self._limit = kafka.settings.session_timeout / SECOND / 2
-        self._beat = time.monotonic()
-        self._fenced = self._expelled = False
+        self._fence = Fence(Micros(kafka.settings.session_timeout))
 
     async def start(self) -> None:
         """Join the group. Raises Transient."""
@@ -105,7 +103,7 @@ class Intake:
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            if self._fenced:
+            if self._fence.up:
                 await self._join_again()
             elif self.open:
                 await self._step()
@@ -120,23 +118,19 @@ class Intake:
 
     def ours(self, generation: int) -> bool:
         """Whether what was held then may still be written: asked right before. Not after this process stood still."""
-        now = time.monotonic()
-        if self.open and (still := now - self._beat) > self._limit:
+        if still := self._fence.look(working=self.open):
             log.warning("this process stood still: starting over", seconds=round(still, 1))
-            self.open, self._fenced, self._expelled = False, True, still > 2 * self._limit
+            self.open = False
             self.generation += 1
             self._health.not_ready("stood still")
-        self._beat = now
         return self.open and generation == self.generation
 
     async def _join_again(self) -> None:
         async with self.lock:
-            if self._fenced:
-                self._fenced, self._numbers = False, None
+            if self._fence.up:
+                self._numbers = None
                 self._forget()
-                coordinator: Any = self._consumer._coordinator  # aiokafka has no public way to join again
-                # out of the group already: as a new member
-                (coordinator.reset_generation if self._expelled else coordinator.request_rejoin)()
+                self._fence.join_again(self._consumer)
 
     async def commit(self) -> None:
         """Tell the group how far `windows` is done. What fails is told again the next time."""
@@ -292,7 +286,7 @@ class Intake:
                 self._next[tp] = offset
                 self._consumer.seek(tp, offset)
                 self._consumer.resume(tp)
-        self.open, self._beat = True, time.monotonic()
+        self.open, self._fence.beat = True, time.monotonic()
         self._health.ready()
         log.info("partitions restored", partitions=numbers, positions=positions)
         return True
@@ -334,7 +328,7 @@ class Intake:
         self._health.not_ready("waiting for partitions")
         async with self.lock:  # what is being written is finished first; `generation` tells it to hurry
             await self.commit()
-            self._numbers, self._fenced = None, False
+            self._numbers, self._fence.up = None, False
             self._forget()
 
     async def give_up(self) -> None:

@@ -27,9 +27,10 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from streamer.errors import ConfigError, Transient
-from streamer.events import SECOND
+from streamer.events import Micros
 from streamer.kafka import checkpoints
 from streamer.kafka.client import Kafka, Producer
+from streamer.kafka.fence import Fence
 from streamer.kafka.intake import FRESH_MS, Intake, Part
 from streamer.kafka.log import LogReader
 from streamer.kafka.merge import AT_ONCE
@@ -86,16 +87,15 @@ class Source(mode.Service):
         self._intake = Intake(kafka, self._consumer)
         self._reader = LogReader(kafka)
         self._restorer = Restorer(kafka, self._reader, stateful, owner=owner, topics=self._topics, moved=self._step_forward)
-        self._limit = kafka.settings.session_timeout / SECOND / 2
+        self._fence = Fence(Micros(kafka.settings.session_timeout))
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()  # something to do: partitions to restore, or to read
         self._open = False  # the gate
         self._holds = False  # the Stateful has state of our partitions, whole
-        self._fenced = self._expelled = False
         self._generation = 0
         self._numbers: tuple[int, ...] = ()
         self._written: dict[int, bytes] = {}
-        self._beat = self._moved = self._saved = time.monotonic()
+        self._moved = self._saved = time.monotonic()
         self._failure: BaseException | None = None
         self.failed = asyncio.Event()
 
@@ -155,8 +155,8 @@ class Source(mode.Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             self._look_at_the_clock()
-            self._metrics.checkpoint_age.labels(self._owner).set(self._beat - self._saved if self._open else 0)
-            still = self._beat - self._moved
+            self._metrics.checkpoint_age.labels(self._owner).set(self._fence.beat - self._saved if self._open else 0)
+            still = self._fence.beat - self._moved
             if still > STALLED and not self._failure:
                 self._fail(Transient(f"{self._owner}: nothing moves for {STALLED:.0f} s: {self._state}"))
             elif still > STALLED / 2 and self._open:
@@ -186,8 +186,8 @@ class Source(mode.Service):
     async def _step(self) -> None:
         if self._failure:
             self._wake.clear()
-        elif self._fenced:
-            await self._fence()
+        elif self._fence.up:
+            await self._join_again()
         elif not self._open:
             await self._restore()
         elif (parts := await self._fetch()) is not None and self._open:
@@ -208,7 +208,8 @@ class Source(mode.Service):
             return await self._intake.fetch(at_once=self._at_once, ours=lambda: self._open)
         except OffsetOutOfRangeError:
             # retention overtook us: start over from the checkpoint, which reports the gap
-            self._open, self._fenced, self._expelled = False, True, False
+            self._open = False
+            self._fence.raise_()
         except KafkaError as exc:
             if self._open:
                 raise
@@ -295,7 +296,7 @@ class Source(mode.Service):
         self._ready("waiting for partitions")
         async with self._lock:
             await self._let_go()
-            self._numbers, self._fenced = (), False
+            self._numbers, self._fence.up = (), False
 
     def assigned(self, partitions: set[TopicPartition]) -> None:
         """The group gives partitions: nothing is fetched from them until they are restored."""
@@ -324,7 +325,7 @@ class Source(mode.Service):
                 return
             self._intake.begin(positions)  # no await from here to the end: the gate opens on exactly these positions
             self._open = self._holds = True
-            self._beat = self._moved = self._saved = time.monotonic()
+            self._fence.beat = self._moved = self._saved = time.monotonic()
             log.info("partitions restored", owner=self._owner, partitions=self._numbers)
             self._ready(None)
 
@@ -335,22 +336,17 @@ class Source(mode.Service):
 
     def _look_at_the_clock(self) -> None:
         """Close the gate at once if this process stood still so long that another may have taken its partitions."""
-        now = time.monotonic()
-        if now - self._beat > self._limit and self._open:
-            log.warning("this process stood still: starting over", owner=self._owner, seconds=round(now - self._beat, 1))
-            self._open, self._fenced, self._expelled = False, True, now - self._beat > 2 * self._limit
+        if still := self._fence.look(working=self._open):
+            log.warning("this process stood still: starting over", owner=self._owner, seconds=round(still, 1))
+            self._open = False
             self._ready("stood still")
-        self._beat = now
 
-    async def _fence(self) -> None:
+    async def _join_again(self) -> None:
         async with self._lock:
-            if self._fenced:
+            if self._fence.up:
                 self._drop()
-                self._fenced = False
                 self._wake.clear()
-                coordinator: Any = self._consumer._coordinator  # aiokafka has no public way to join again
-                # out of the group already: as a new member
-                (coordinator.reset_generation if self._expelled else coordinator.request_rejoin)()
+                self._fence.join_again(self._consumer)
 
 
 class _Listener(ConsumerRebalanceListener):

@@ -6,19 +6,15 @@ reference's final manifests, and its verdict on what is late.
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
-
-import structlog
 
 from streamer.config import AlignSettings
 from streamer.errors import BadRecord
 from streamer.events import Micros, Modality, Origin, SessionId, Window
 from streamer.stages.envelope import read_head
-from tests.bench.fanned import child, fan
+from tests.bench.fanned import child, fan, options
 from tests.bench.report import report, table
 from tests.simulator.broker import Broker
 from tests.simulator.schedule import any_settings, writes
@@ -91,13 +87,7 @@ def look(seed: int) -> tuple[Counter[str], str]:
 
 def main() -> None:
     """Compare, add up, tell."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--child", type=int, nargs=3)
-    given = parser.parse_args()
+    given = options(__doc__, count=10_000)
     if given.child:
         child(look, *given.child)
         return

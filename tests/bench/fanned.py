@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -27,6 +30,17 @@ class Found:
 
 Look = Callable[[int], tuple[Counter[str], str]]
 """A seed -> how much of what, and what is wrong ("" when nothing is)."""
+
+
+def options(description: str | None, *, count: int) -> argparse.Namespace:
+    """Which seeds, and in how many processes. What the program logs of its own is kept quiet: stories are told instead."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--count", type=int, default=count)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--child", type=int, nargs=3, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def child(look: Look, first: int, count: int, step: int) -> None:

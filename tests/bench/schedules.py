@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections import Counter
 
-import structlog
-
-from tests.bench.fanned import child, fan
+from tests.bench.fanned import child, fan, options
 from tests.bench.report import report, table
 from tests.simulator.schedule import generate
 from tests.simulator.shrink import shrink, story, verdict
@@ -45,13 +41,7 @@ def look(seed: int) -> tuple[Counter[str], str]:
 
 def main() -> None:
     """Play, add up, tell."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--child", type=int, nargs=3)
-    given = parser.parse_args()
+    given = options(__doc__, count=20_000)
     if given.child:
         child(look, *given.child)
         return

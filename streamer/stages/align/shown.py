@@ -13,7 +13,7 @@ from enum import StrEnum
 from streamer.events import Micros, Modality, Pace, SessionId, Silence, TrackState
 from streamer.stages.align.aligner import Aligner
 from streamer.stages.align.session import Session
-from streamer.stages.align.tracks import LONG_AGO, TrackClock
+from streamer.stages.align.tracks import LONG_AGO, NEVER, TrackClock, prompt
 from streamer.stages.align.windows import WindowState
 
 
@@ -89,7 +89,7 @@ def _oldest(session: SessionShown) -> tuple[int, str]:
 
 def _session(session: Session, aligner: Aligner) -> SessionShown:
     reached, settings = aligner._reached, aligner.settings
-    idle = Micros(settings.idle) if session.live else Micros(1 << 62)
+    idle = Micros(settings.idle) if session.live else NEVER
     states = {track: track.state(reached[track.modality], idle) for track in session.tracks.values()}
     known = session.watermark > LONG_AGO
     least = min(reached.values())
@@ -122,19 +122,13 @@ def _group(states: dict[TrackClock, TrackState], session: Session) -> list[Track
     return [track for track in active if track.modality in session.settings.wait_for] or active
 
 
-def _held_by(group: list[TrackClock], session: Session) -> list[TrackClock]:
-    """Those of the group that keep up with their own arrivals; when all trail, the one that is furthest."""
-    prompt = [track for track in group if not session.live or track.last - track.progress <= session.settings.patience]
-    return prompt or [max(group, key=lambda track: track.watermark)] if group else []
-
-
 def _why_not(track: TrackClock, states: dict[TrackClock, TrackState], session: Session) -> WhyNot | None:
     if states[track] is not TrackState.ACTIVE:
         return WhyNot.ENDED if states[track] is TrackState.ENDED else WhyNot.IDLE
     group = _group(states, session)
     if track not in group:
         return WhyNot.REVISING
-    if track in _held_by(group, session):
+    if track in prompt(group, session.settings, patient=not session.live):
         return None
     some_keep_up = any(other.last - other.progress <= session.settings.patience for other in group)
     return WhyNot.PATIENCE if some_keep_up else WhyNot.FURTHER
@@ -156,6 +150,7 @@ def _waits(end: Micros, states: dict[TrackClock, TrackState], session: Session, 
     for modality in session._waiting(aligner._reached):
         if modality in session.settings.wait_for:
             yield Wait(modality=modality, source=None, progress=None, needs=end)
-    for track in sorted(_held_by(_group(states, session), session), key=lambda track: (track.watermark, track.modality, track.source)):
+    held_by = prompt(_group(states, session), session.settings, patient=not session.live)
+    for track in sorted(held_by, key=lambda track: (track.watermark, track.modality, track.source)):
         if track.watermark < end:
             yield Wait(modality=track.modality, source=track.source, progress=track.progress, needs=Micros(end + track.bound))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from streamer.config import AlignSettings
 from streamer.events import EventRef, Micros, Modality, TrackState
@@ -115,13 +115,21 @@ def joint_watermark(states: States, settings: AlignSettings, *, patient: bool) -
     waited = {track: state for track, state in states.items() if track.modality in settings.wait_for}
     active = [track for track, state in waited.items() if state is TrackState.ACTIVE]
     if active:
-        return _group(active, Micros(settings.patience), patient)
+        return _slowest(active, settings, patient)
     revising = [track for track, state in states.items() if state is TrackState.ACTIVE]
     complete = max((track.progress for track in waited), default=LONG_AGO)
-    return max(complete, _group(revising, Micros(settings.patience), patient))
+    return max(complete, _slowest(revising, settings, patient))
 
 
-def _group(tracks: Iterable[TrackClock], patience: Micros, patient: bool) -> Micros:
-    """The slowest track that keeps up with its own arrivals; when all trail, the one that is furthest (a stall helps nobody)."""
-    prompt = [track.watermark for track in tracks if patient or track.last - track.progress <= patience]
-    return min(prompt) if prompt else max((track.watermark for track in tracks), default=LONG_AGO)
+def prompt(tracks: Collection[TrackClock], settings: AlignSettings, *, patient: bool) -> list[TrackClock]:
+    """Those that keep up with their own arrivals; when all trail, the one that is furthest (a stall helps nobody)."""
+    found = [track for track in tracks if patient or track.last - track.progress <= settings.patience]
+    return found or [max(tracks, key=_watermark)] if tracks else []
+
+
+def _slowest(tracks: Collection[TrackClock], settings: AlignSettings, patient: bool) -> Micros:
+    return min(map(_watermark, prompt(tracks, settings, patient=patient)), default=LONG_AGO)
+
+
+def _watermark(track: TrackClock) -> Micros:
+    return track.watermark
