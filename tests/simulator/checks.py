@@ -7,7 +7,8 @@ Laws checked:
    if any revision of it went out after that was found.
 3. Each revision is whole, unless a replaced worker wrote in between: then the last one is.
 4. The final alerts that are not retracted are those of a run without disturbance; (id, revision) has one content.
-5. Nobody is called idle whose partition has not been read the idle timeout past its last event.
+5. Nobody is called idle whose partition has not been read the idle timeout past its last event. Of copies the first counts: a
+   manifest names that one, and a successor does not read the others again.
 6. In the end nothing is held, and the checkpoints are at the ends of their logs.
 """
 
@@ -259,7 +260,10 @@ def _window(session: SessionId, start: int, end: int, refs: Iterable[EventRef], 
 
 
 def _silences(world: World, number: int, log: Log) -> Iterator[str]:
-    fit = {event.origin for event in judge(log, world.settings)["fit"]}
+    first = dict[tuple[Track, str], Origin]()
+    for event in judge(log, world.settings)["fit"]:
+        first.setdefault((event.track, event.id), event.origin)
+    fit = set(first.values())
     fit |= {item.origin for item in log.all if isinstance(item, Mark)} - {mark.origin for mark in _ahead(log, world)}
     for worker in world.workers.values():
         for (partition, offset), seen in worker.seen.items() if isinstance(worker, Host) else ():

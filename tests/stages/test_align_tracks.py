@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import Reason
-from streamer.events import Clock, Modality, Pace, SessionId, TrackState, Window
+from streamer.events import Clock, Modality, Pace, SessionId, SessionMark, Silence, TrackState, Window
 from streamer.stages.align import Aligner
 from streamer.stages.align.tracks import MOST_TRACKS
 from tests.stages.align_streams import AUDIO, FRAMES, SETTINGS, Driver, Log, at, final, reference
@@ -156,3 +156,41 @@ def test_a_first_record_that_is_read_again_is_still_the_first() -> None:
     first = log.topics[FRAMES][0]
     assert aligner.push(first, first.arrival) == []
     assert aligner.push(again, again.arrival) == []
+
+
+def ended_by_another() -> tuple[Aligner, Log]:
+    """A recording of which one end mark was read, before a replaced worker, who had read both, wrote that it has ended."""
+    log, aligner = Log(), Aligner(SETTINGS, {SessionId("tape"): (FRAMES, AUDIO)})
+    for modality in (FRAMES, AUDIO):
+        log.event(modality, 0, 1, arrival=5, session="tape", pace=Pace.RECORDED)
+        log.mark(modality, 1, final=True, arrival=5, session="tape", pace=Pace.RECORDED)
+    for item in (*log.topics[FRAMES], log.topics[AUDIO][0]):
+        assert aligner.push(item, item.arrival) == []
+    for offset, output in enumerate(out for out in tick(aligner, 5) if isinstance(out, Window)):
+        aligner.written(output, offset)
+    return aligner, log
+
+
+def tick(aligner: Aligner, seconds: float) -> list[object]:
+    return list(aligner.tick({modality: Clock(arrival=at(seconds)) for modality in Modality}, at(seconds)))
+
+
+def test_end_marks_of_a_recording_that_another_ended_do_not_hold_up_the_partition() -> None:
+    aligner, log = ended_by_another()
+    assert aligner.low_water(FRAMES, 2).offset < 2
+    aligner.merge([(9, SessionMark(session=SessionId("tape"), at=at(1), why=Silence.END, pace=Pace.RECORDED))])
+    last = log.topics[AUDIO][1]
+    assert aligner.push(last, last.arrival) == []
+    for output in tick(aligner, 6):
+        assert isinstance(output, Window)
+        aligner.written(output, 10)
+    assert [aligner.low_water(modality, 2).offset for modality in (FRAMES, AUDIO)] == [2, 2]
+
+
+def test_a_recording_that_was_given_up_and_then_ended_is_forgotten_like_one_that_ended() -> None:
+    aligner, log = ended_by_another()
+    aligner.merge([(9, SessionMark(session=SessionId("tape"), at=at(1), why=Silence.IDLE, pace=Pace.RECORDED))])
+    for item in (log.topics[FRAMES][1], log.topics[AUDIO][1]):
+        assert aligner.push(item, item.arrival) == []
+    told = tick(aligner, 5 + SETTINGS.session_end / 1_000_000)
+    assert [mark.why for mark in told if isinstance(mark, SessionMark)] == [Silence.END]

@@ -279,12 +279,12 @@ class Session:
         return [modality for modality in self.missing if reached[modality] - self.first < self._idle]
 
     def _silent(self, states: States, waiting: bool, reached: Reached) -> Silence | None:
-        if reached.least - self.last >= self.settings.session_end:
-            # no arrivals for so long that even a recorded session is not waited for: its records must not hold up the partition
-            return Silence.END if self.silence is Silence.END else Silence.IDLE
+        ended = bool(states) and all(state is TrackState.ENDED for state in states.values())
+        if reached.least - self.last >= self.settings.session_end:  # not even a recording is waited for: it would hold up the partition
+            return Silence.END if ended or self.silence is Silence.END else Silence.IDLE
         if waiting or TrackState.ACTIVE in states.values():
             return None
-        if all(state is TrackState.ENDED for state in states.values()):
+        if ended:
             heard = self.live or self.expected or any(track.modality in self.settings.wait_for for track in states)
             return Silence.END if heard else None
         return Silence.IDLE
@@ -309,10 +309,8 @@ class Session:
     def forget_later(self) -> None:
         """Set the alarm: at which arrival clock at every topic's low-water something of this may be forgotten."""
         window = next(iter(self.windows.values()), None)
-        if window is not None and (window.start in self.pending or window.offset is None):
-            return  # not before it is written
-        if self._still_to_be_silent:
-            return
+        if self._still_to_be_silent or (window is not None and (window.start in self.pending or window.offset is None)):
+            return  # not before it is written, or silent
         if window is not None and self.live:
             self.shared.forgetting.set(self.name, Micros(window.end + self.settings.horizon))
         elif self.silence is not None:
@@ -392,6 +390,7 @@ class Session:
         if any(track.progress > mark.at for track in self.tracks.values()):
             return  # whoever wrote it, a replaced worker, had heard less
         self.silence = mark.why
+        self.release_end_marks()
         for track in self.tracks.values():
             track.progress, track.ended = (mark.at, True) if mark.why is Silence.END else (track.progress, False)
 
