@@ -44,9 +44,9 @@ from streamer.kafka import checkpoints
 from streamer.stages.envelope import read_head
 from streamer.stages.wire import read_deadletter, read_late
 from tests.simulator.broker import by_hand
+from tests.simulator.outcome import Outcome, decider_of
 from tests.simulator.schedule import PARTITIONS, TAPE
 from tests.simulator.workers import Host, Scorer, Seen, judged
-from tests.simulator.world import World, decider_of
 from tests.stages.align_streams import NOON, Log, Manifests, final, judge, reference
 
 Episode = tuple[str, str, int, int]
@@ -55,26 +55,26 @@ STEPS_BACK = SECOND
 """By how much timestamps of a schedule step back."""
 
 
-def failures(world: World) -> list[str]:
+def failures(outcome: Outcome) -> list[str]:
     """What does not hold, in words; empty when all does."""
-    logs = [_log(world, number) for number in range(PARTITIONS)]
-    wanted = {key: refs for log in logs for key, refs in reference(log, world.settings).items()}
+    logs = [_log(outcome, number) for number in range(PARTITIONS)]
+    wanted = {key: refs for log in logs for key, refs in reference(log, outcome.settings).items()}
     found: list[str] = []
-    found += _conservation(world, logs)
-    found += _manifests(world, wanted)
-    found += _whole(world)
-    found += _alerts(world, wanted)
-    if not world.schedule.gaps:  # what was lost was not heard
-        found += [line for number, log in enumerate(logs) for line in _silences(world, number, log)]
-    found += _forgotten(world)
+    found += _conservation(outcome, logs)
+    found += _manifests(outcome, wanted)
+    found += _whole(outcome)
+    found += _alerts(outcome, wanted)
+    if not outcome.schedule.gaps:  # what was lost was not heard
+        found += [line for number, log in enumerate(logs) for line in _silences(outcome, number, log)]
+    found += _forgotten(outcome)
     return found
 
 
-def _log(world: World, number: int) -> Log:
+def _log(outcome: Outcome, number: int) -> Log:
     """One partition number as the reference reads it. What cannot be read is a mark of nobody: it only moves the clock."""
     log = Log()
     for modality in Modality:
-        for record in world.broker.logs[modality.value, number]:
+        for record in outcome.broker.logs[modality.value, number]:
             try:
                 log._append(read_head(record, PARTITIONS))
             except BadRecord:
@@ -91,51 +91,56 @@ def _name(origin: Origin) -> str:
 # 1
 
 
-def _conservation(world: World, logs: Iterable[Log]) -> Iterator[str]:
-    verdicts = [judge(log, world.settings) for log in logs]
+def _conservation(outcome: Outcome, logs: Iterable[Log]) -> Iterator[str]:
+    verdicts = [judge(log, outcome.settings) for log in logs]
     late = {event.origin for verdict in verdicts for event in verdict["late"]}
     dead = {event.origin for verdict in verdicts for event in verdict["future"]}
     dead |= {item.origin for log in logs for item in log.all if item.track.session == "-"}
-    dead |= {mark.origin for log in logs for mark in _ahead(log, world)}
-    told_late = {read_late(record).origin for record in world.broker.everything("late") if read_late(record).reason != "gap"}
-    told_dead = {read_deadletter(record).origin for record in world.broker.everything("deadletter")}
+    dead |= {mark.origin for log in logs for mark in _ahead(log, outcome)}
+    told_late = {read_late(record).origin for record in outcome.broker.everything("late") if read_late(record).reason != "gap"}
+    told_dead = {read_deadletter(record).origin for record in outcome.broker.everything("deadletter")}
     for topic, wanted, told in (("late", late, told_late), ("deadletter", dead, told_dead)):
         for origin in sorted(told - wanted, key=_name):
             yield f"{_name(origin)} is in `{topic}` and does not belong there"
-        if not world.schedule.gaps:
+        if not outcome.schedule.gaps:
             for origin in sorted(wanted - told, key=_name):
                 yield f"{_name(origin)} belongs in `{topic}` and is not there"
 
 
-def _ahead(log: Log, world: World) -> Iterator[Mark]:
+def _ahead(log: Log, outcome: Outcome) -> Iterator[Mark]:
     """Marks of live sessions that are from the future."""
     for items in log.topics.values():
         clock = 0
         for item in items:
             clock = max(clock, item.arrival)
-            if isinstance(item, Mark) and item.track.session != "-" and item.pace is Pace.LIVE and item.until - clock > world.settings.skew:
+            if (
+                isinstance(item, Mark)
+                and item.track.session != "-"
+                and item.pace is Pace.LIVE
+                and item.until - clock > outcome.settings.skew
+            ):
                 yield item
 
 
 # 2, 3
 
 
-def _manifests(world: World, wanted: Manifests) -> Iterator[str]:
-    kept = _kept(world)
+def _manifests(outcome: Outcome, wanted: Manifests) -> Iterator[str]:
+    kept = _kept(outcome)
     told = final(window for window in kept)
     latest = {(window.session, int(window.start)): window for window in sorted(kept, key=lambda window: window.revision)}
     for key in sorted(wanted.keys() | told.keys()):
         missing, odd = wanted.get(key, frozenset()) - told.get(key, frozenset()), told.get(key, frozenset()) - wanted.get(key, frozenset())
         where = f"the window of `{key[0]}` at {(key[1] - NOON) / SECOND:g} s"
-        if world.schedule.gaps:  # of an event that was written twice the second record may be left
+        if outcome.schedule.gaps:  # of an event that was written twice the second record may be left
             odd = frozenset(ref for ref in odd if not any(_same(ref, one) for one in wanted.get(key, ())))
             missing = frozenset(ref for ref in missing if not any(_same(ref, one) for one in told.get(key, ())))
         if odd:
             yield f"{where} holds {_refs(odd)}, which do not belong there"
-        if missing and not world.schedule.gaps:
+        if missing and not outcome.schedule.gaps:
             yield f"{where} lacks {_refs(missing)}" + ("" if key in told else ": it was never written")
         elif missing and key in latest:
-            silent = {ref.modality for ref in missing if _must_say(world, latest[key], ref)} - _says(latest[key])
+            silent = {ref.modality for ref in missing if _must_say(outcome, latest[key], ref)} - _says(latest[key])
             if silent:
                 yield f"{where} lacks {_refs(missing)}, and does not say that {', '.join(sorted(silent))} were lost"
 
@@ -148,21 +153,21 @@ def _says(window: Window) -> set[Modality]:
     return {modality for modality, presence in window.completeness.items() if presence.gap}
 
 
-def _must_say(world: World, window: Window, lost: EventRef) -> bool:
+def _must_say(outcome: Outcome, window: Window, lost: EventRef) -> bool:
     """Whether it was known that this was lost when the window's last revision was written; what was out before is left as it is."""
     place = lost.origin
     found = [
-        (late.origin.offset, -world.broker.order[record.topic, record.partition, record.offset])
-        for record in world.broker.logs["late", place.partition]
+        (late.origin.offset, -outcome.broker.order[record.topic, record.partition, record.offset])
+        for record in outcome.broker.logs["late", place.partition]
         if (late := read_late(record)).reason == "gap" and late.origin.topic == place.topic and late.origin.offset <= place.offset
     ]
-    return bool(found) and -max(found)[1] < _written(world, window, place.partition)
+    return bool(found) and -max(found)[1] < _written(outcome, window, place.partition)
 
 
-def _written(world: World, window: Window, number: int) -> int:
+def _written(outcome: Outcome, window: Window, number: int) -> int:
     """When the first record of this revision was written."""
-    offsets = range(world.broker.end(("windows", number)))
-    return next(world.broker.order["windows", number, offset] for offset in offsets if world.broker.window(number, offset) == window)
+    offsets = range(outcome.broker.end(("windows", number)))
+    return next(outcome.broker.order["windows", number, offset] for offset in offsets if outcome.broker.window(number, offset) == window)
 
 
 def _refs(refs: Iterable[EventRef]) -> str:
@@ -173,40 +178,40 @@ def _order(ref: EventRef) -> tuple[int, str, int]:
     return ref.start, ref.modality.value, ref.origin.offset
 
 
-def _kept(world: World) -> list[Window]:
+def _kept(outcome: Outcome) -> list[Window]:
     """What a reader has who keeps the first record of each (id, revision)."""
     kept: dict[tuple[str, int], Window] = {}
-    for told in world.windows():
+    for told in outcome.windows():
         if isinstance(told, Window):
             kept.setdefault((told.id, told.revision), told)
     return list(kept.values())
 
 
-def _whole(world: World) -> Iterator[str]:
+def _whole(outcome: Outcome) -> Iterator[str]:
     by_id = defaultdict[str, list[Window]](list)
-    for window in _kept(world):
+    for window in _kept(outcome):
         by_id[window.id].append(window)
     for revisions in by_id.values():
         revisions.sort(key=lambda window: window.revision)
         if [window.revision for window in revisions] != list(range(len(revisions))):
             yield f"`{revisions[0].session}` has revisions {[window.revision for window in revisions]} of one window"
         for before, after in itertools.pairwise(revisions):
-            if not world.slept and not set(before.manifest) <= set(after.manifest):
+            if not outcome.slept and not set(before.manifest) <= set(after.manifest):
                 yield f"revision {after.revision} of a window of `{after.session}` lacks what revision {before.revision} had"
 
 
 # 4
 
 
-def _alerts(world: World, wanted: Manifests) -> Iterator[str]:
+def _alerts(outcome: Outcome, wanted: Manifests) -> Iterator[str]:
     told: dict[tuple[str, int], Alert] = {}
-    for alert in world.alerts():
+    for alert in outcome.alerts():
         first = told.setdefault((alert.id, alert.revision), alert)
         if msgspec.json.encode(first) != msgspec.json.encode(alert):
             yield f"alert {alert.rule} of `{alert.session}` has two contents under revision {alert.revision}"
-    if world.schedule.gaps:
+    if outcome.schedule.gaps:
         return
-    have, want = episodes(told.values()), episodes(undisturbed(world, wanted))
+    have, want = episodes(told.values()), episodes(undisturbed(outcome, wanted))
     for episode in sorted(have ^ want):
         rule, session, start, end = episode
         which = "is told and does not hold" if episode in have else "holds and is not told"
@@ -225,18 +230,18 @@ def episodes(alerts: Iterable[Alert]) -> set[Episode]:
     }
 
 
-def undisturbed(world: World, wanted: Manifests) -> Iterator[Alert]:
+def undisturbed(outcome: Outcome, wanted: Manifests) -> Iterator[Alert]:
     """What decide says when each window comes once, whole, in order, and then all is silent."""
-    decider, offset = decider_of(world.schedule), 0
+    decider, offset = decider_of(outcome.schedule), 0
     for session in sorted({session for session, _ in wanted}):
         pace = Pace.RECORDED if session == TAPE else Pace.LIVE
         starts = sorted(start for name, start in wanted if name == session)
         for start in starts:
-            window = _window(session, start, start + world.settings.length, wanted[session, start], pace)
+            window = _window(session, start, start + outcome.settings.length, wanted[session, start], pace)
             yield from decider.push(judged(window), arrival=Micros(0), offset=offset)
             offset += 1
         why = Silence.END if pace is Pace.RECORDED else Silence.IDLE
-        over = SessionMark(session=session, at=Micros(starts[-1] + world.settings.length), why=why, pace=pace)
+        over = SessionMark(session=session, at=Micros(starts[-1] + outcome.settings.length), why=why, pace=pace)
         yield from decider.push(over, arrival=Micros(0), offset=offset)
         offset += 1
 
@@ -259,28 +264,28 @@ def _window(session: SessionId, start: int, end: int, refs: Iterable[EventRef], 
 # 5
 
 
-def _silences(world: World, number: int, log: Log) -> Iterator[str]:
+def _silences(outcome: Outcome, number: int, log: Log) -> Iterator[str]:
     first = dict[tuple[Track, str], Origin]()
-    for event in judge(log, world.settings)["fit"]:
+    for event in judge(log, outcome.settings)["fit"]:
         first.setdefault((event.track, event.id), event.origin)
     fit = set(first.values())
-    fit |= {item.origin for item in log.all if isinstance(item, Mark)} - {mark.origin for mark in _ahead(log, world)}
-    for worker in world.workers.values():
+    fit |= {item.origin for item in log.all if isinstance(item, Mark)} - {mark.origin for mark in _ahead(log, outcome)}
+    for worker in outcome.workers.values():
         for (partition, offset), seen in worker.seen.items() if isinstance(worker, Host) else ():
-            mark = world.broker.window(number, offset) if partition == number else None
+            mark = outcome.broker.window(number, offset) if partition == number else None
             if isinstance(mark, SessionMark) and mark.pace is Pace.LIVE:
-                yield from _active(world, mark, number, seen, log, fit)
+                yield from _active(outcome, mark, number, seen, log, fit)
 
 
-def _active(world: World, mark: SessionMark, number: int, seen: Seen, log: Log, fit: set[Origin]) -> Iterator[str]:
+def _active(outcome: Outcome, mark: SessionMark, number: int, seen: Seen, log: Log, fit: set[Origin]) -> Iterator[str]:
     """Tracks of which whoever called the session silent had heard that they are not. A session long over is forgotten."""
     for modality, items in log.topics.items():
         clock = seen.clocks[modality.value, number]
         heard = max(clock.arrival, seen.now) if clock.caught_up else clock.arrival
-        gone = world.broker.first[modality.value, number]  # what retention took may never have been heard
+        gone = outcome.broker.first[modality.value, number]  # what retention took may never have been heard
         last = _last(items[: seen.ends[modality.value, number]], mark.session, fit, gone)
         for source, (when, ended) in last.items():
-            silent = heard - when >= world.settings.idle - STEPS_BACK or seen.now - when >= world.settings.session_end
+            silent = heard - when >= outcome.settings.idle - STEPS_BACK or seen.now - when >= outcome.settings.session_end
             if not ended and not silent:
                 yield f"`{mark.session}` is called silent, but {modality.value} of `{source}` spoke {(heard - when) / SECOND:g} s before"
 
@@ -307,18 +312,18 @@ def _last(items: Iterable[Event | Mark], session: SessionId, fit: set[Origin], g
 # 6
 
 
-def _forgotten(world: World) -> Iterator[str]:
-    for worker in world.workers.values():
+def _forgotten(outcome: Outcome) -> Iterator[str]:
+    for worker in outcome.workers.values():
         if isinstance(worker, Scorer) or worker.owner != "align":
             continue
         for number, lane in worker.state.lanes.items():  # type: ignore[attr-defined]
             tally = lane.aligner.tally
             held = tally.open_windows, tally.open_events, tally.held_events
-            if held != (0, 0, 0) and not world.schedule.gaps:
+            if held != (0, 0, 0) and not outcome.schedule.gaps:
                 yield f"in the end {worker.name} holds open windows, open events, held events {held} of partition {number}"
-            if lane.aligner.watermarks() and not world.schedule.gaps:
+            if lane.aligner.watermarks() and not outcome.schedule.gaps:
                 yield f"in the end {worker.name} remembers {sorted(lane.aligner.watermarks())} of partition {number}"
-            saved = checkpoints.decode(by_hand(checkpoints.fold("align", world.broker.reader(number)("checkpoints", 0)))[""])
+            saved = checkpoints.decode(by_hand(checkpoints.fold("align", outcome.broker.reader(number)("checkpoints", 0)))[""])
             for topic, place in saved.inputs.items():
-                if place.offset < world.broker.end((topic, number)) and not world.schedule.gaps:
-                    yield f"in the end {topic}/{number} would be read again from {place.offset} of {world.broker.end((topic, number))}"
+                if place.offset < outcome.broker.end((topic, number)) and not outcome.schedule.gaps:
+                    yield f"in the end {topic}/{number} would be read again from {place.offset} of {outcome.broker.end((topic, number))}"

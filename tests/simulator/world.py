@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from streamer.agents.align import TOPICS, Aligning
 from streamer.agents.decide import Deciding
-from streamer.config import Config, KafkaSettings, SessionSettings
-from streamer.events import SECOND, Alert, Micros, Record, SessionMark, Window
+from streamer.config import Config, KafkaSettings
+from streamer.events import SECOND, Micros, Record, SessionMark
 from streamer.metrics import Metrics
-from streamer.rules import parse_rules
-from streamer.stages.decide import Decider, DecideSettings
 from streamer.stages.wire import read_alert, read_window
-from streamer.topology import HOUR
 from tests.simulator.broker import Broker, Door
+from tests.simulator.outcome import Outcome, config_of, decider_of
 from tests.simulator.schedule import PARTITIONS, WORKERS, Schedule
 from tests.simulator.steps import Append, Crash, Notice, Read, Rebalance, Retain, Save, Step, Wait, clock
 from tests.simulator.workers import SCORES, Host, Scorer
 from tests.stages.align_streams import NOON
 
-RULES = parse_rules(
-    {
-        "rules": [
-            {"id": "siren", "class": "siren", "threshold": 0.6, "off_threshold": 0.3, "duration": 0, "cooldown": 0},
-            {"id": "scream", "class": "scream", "threshold": 0.6, "duration": "2s", "cooldown": 0},
-            {"id": "calm", "class": "siren", "threshold": 0.6, "duration": 0, "cooldown": "6s"},
-        ]
-    }
-)
 METRICS = {stage: Metrics(stage) for stage in ("align", "decide")}
 STEP = 7  # records that a worker reads at a time, at the end
 AlignerOf = Callable[[Config, Door], Aligning]
@@ -39,21 +28,13 @@ def aligning(config: Config, door: Door) -> Aligning:
     return Aligning(config=config, producer=door, metrics=METRICS["align"])  # type: ignore[arg-type]
 
 
-def decider_of(schedule: Schedule) -> Decider:
-    """decide's rules and settings; its horizon is beyond anything that a schedule lasts."""
-    return Decider(RULES, DecideSettings(hop=Micros(schedule.settings.hop), horizon=Micros(HOUR)))
-
-
-class World:
+class World(Outcome):
     """Plays a schedule. `story`: what happened, in words, when asked for; `count`: how much of what."""
 
     def __init__(self, schedule: Schedule, *, tell: bool = False, build: AlignerOf = aligning) -> None:
-        self.schedule, self.settings = schedule, schedule.settings
-        self.broker = Broker(PARTITIONS, NOON)
-        sessions = tuple(SessionSettings(id=name, expect=modalities) for name, modalities in schedule.expected.items())
-        config = Config(kafka=KafkaSettings(bootstrap="simulated:1", partitions=PARTITIONS), align=schedule.settings, sessions=sessions)
+        super().__init__(schedule, Broker(PARTITIONS, NOON))
+        config = config_of(schedule, KafkaSettings(bootstrap="simulated:1", partitions=PARTITIONS))
         self.owners = {role: (names[0],) * PARTITIONS for role, names in WORKERS.items()}
-        self.workers: dict[str, Host | Scorer] = {}
         for name in WORKERS["align"]:
             self.workers[name] = Host(name, "align", TOPICS, self.broker, lambda door: build(config, door), schedule.ahead[name])
         for name in WORKERS["infer"]:
@@ -64,7 +45,6 @@ class World:
             )
         self.story: list[str] | None = [] if tell else None
         self.count = Counter[str]()
-        self.slept = False
 
     def _deciding(self, config: Config, door: Door) -> Deciding:
         return Deciding(config=config, producer=door, metrics=METRICS["decide"], decider=decider_of(self.schedule))  # type: ignore[arg-type]
@@ -181,18 +161,6 @@ class World:
     def _left(self, worker: Host | Scorer, topics: Sequence[str]) -> bool:
         position = worker.position
         return any(position[topic, number] < self.broker.end((topic, number)) for topic in topics for number in worker.numbers)
-
-    # what came out
-
-    def windows(self) -> Iterator[Window | SessionMark]:
-        """All that stands in `windows`."""
-        for number in range(PARTITIONS):
-            for offset in range(self.broker.end(("windows", number))):
-                yield self.broker.window(number, offset)
-
-    def alerts(self) -> list[Alert]:
-        """All that stands in `alerts`."""
-        return [read_alert(record) for record in self.broker.everything("alerts")]
 
 
 def _shown(record: Record) -> str:
