@@ -15,25 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.bench.report import report, table
 from tests.kafka.apache import apache_kafka
-from tests.simulator.checks import failures
-from tests.simulator.replay import Replay, settings
-from tests.simulator.schedule import generate
-
-
-async def look(seed: int, address: str, folder: Path, *, records: int) -> tuple[Counter[str], str]:
-    """Replay one schedule: how much of what, and what is wrong ("" when nothing is)."""
-    where = folder / f"seed{seed}"
-    where.mkdir()
-    schedule = generate(seed, records=records)
-    replay = Replay(schedule, settings(address, f"s{time.time_ns()}"), where, records=records)
-    try:
-        outcome = await replay.play()
-    except AssertionError as exc:
-        return replay.count, str(exc)
-    logs = outcome.broker.logs
-    counted = Counter({topic: sum(len(log) for place, log in logs.items() if place[0] == topic) for topic in {place[0] for place in logs}})
-    counted += Counter({"with gaps": schedule.gaps, "with zombies": outcome.slept, "with lasting names": replay.static})
-    return replay.count + counted, "; ".join(failures(outcome))
+from tests.simulator.replay import replayed
 
 
 async def run(given: argparse.Namespace, address: str, folder: Path) -> tuple[Counter[str], dict[int, str]]:
@@ -45,7 +27,7 @@ async def run(given: argparse.Namespace, address: str, folder: Path) -> tuple[Co
 
         async def one(seed: int) -> None:
             async with room:
-                counted, wrong = await look(seed, address, folder, records=given.records)
+                counted, wrong = await replayed(seed, address, folder, records=given.records)
                 totals.update(counted)
                 if wrong:
                     failed[seed] = wrong

@@ -33,8 +33,9 @@ from streamer.stages.times import format_time, parse_time
 from streamer.stages.wire import read_window, write_scores, write_silence
 from tests.faults.processes import Child
 from tests.simulator.broker import Broker
+from tests.simulator.checks import failures
 from tests.simulator.outcome import Outcome
-from tests.simulator.schedule import PARTITIONS, WORKERS, Schedule
+from tests.simulator.schedule import PARTITIONS, WORKERS, Schedule, generate
 from tests.simulator.steps import Append, Crash, Notice, Read, Rebalance, Retain, Save, Step, Wait
 from tests.simulator.worker import arm
 from tests.simulator.workers import judged
@@ -42,6 +43,7 @@ from tests.stages.align_streams import NOON
 
 ROLES = ("align", "decide")
 OUTPUTS = ("windows", "late", "deadletter", "scores", "alerts", "checkpoints")
+ENDED = (0, -signal.SIGTERM)  # asked to, perhaps before it could take notice
 LONGEST_END = 150.0  # seconds until all is read, silent and forgotten
 LOOK = 0.5  # seconds
 SLACK = 3.0  # seconds between two looks of a worker, a batch, a write: together less than this
@@ -153,7 +155,7 @@ class Replay:
     def _look(self) -> None:
         """Nobody may have ended by himself."""
         for child in self._children.values():
-            assert child.code in (None, 0, -signal.SIGKILL), f"{child.name} ended with {child.code}:\n{child.tail()}"
+            assert child.code in (None, *ENDED, -signal.SIGKILL), f"{child.name} ended with {child.code}:\n{child.tail()}"
 
     def _kill_all(self) -> None:
         for child in self._children.values():
@@ -215,7 +217,7 @@ class Replay:
         for name, child in self._children.items():
             if self._alive(name):
                 code = await asyncio.to_thread(child.end)
-                assert code == 0, f"{name} ended with {code}:\n{child.tail()}"
+                assert code in ENDED, f"{name} ended with {code}:\n{child.tail()}"
 
     async def _settle(self) -> None:
         deadline = time.monotonic() + LONGEST_END
@@ -262,6 +264,22 @@ class Replay:
             log += found
             assert topic == "checkpoints" or [record.offset for record in log] == list(range(len(log)))
         self.outcome.broker.order |= _order(self.outcome.broker.logs)
+
+
+async def replayed(seed: int, address: str, folder: Path, *, records: int) -> tuple[Counter[str], str]:
+    """Replay one schedule: how much of what, and what is wrong ("" when nothing is)."""
+    where = folder / f"seed{seed}"
+    where.mkdir()
+    schedule = generate(seed, records=records)
+    replay = Replay(schedule, settings(address, f"s{time.time_ns()}"), where, records=records)
+    try:
+        outcome = await replay.play()
+    except AssertionError as exc:
+        return replay.count, str(exc)
+    logs = outcome.broker.logs
+    counted = Counter({topic: sum(len(log) for place, log in logs.items() if place[0] == topic) for topic in {place[0] for place in logs}})
+    counted += Counter({"with gaps": schedule.gaps, "with zombies": outcome.slept, "with lasting names": replay.static})
+    return replay.count + counted, "; ".join(failures(outcome))
 
 
 def _order(logs: Mapping[tuple[str, int], list[Record]]) -> dict[tuple[str, int, int], int]:
