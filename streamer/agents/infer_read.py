@@ -28,7 +28,7 @@ from streamer.agents.infer_encode import Encoder, Payload, never
 from streamer.agents.infer_write import Writer
 from streamer.config import Config
 from streamer.errors import BadRecord, ConfigError, Transient
-from streamer.events import Event, Mark, Micros, Modality, Record, Window
+from streamer.events import Event, Mark, Modality, Record, Window
 from streamer.health import Health
 from streamer.kafka.client import Kafka
 from streamer.kafka.fence import Fence
@@ -84,7 +84,7 @@ class Intake:
         self.open = False
         self.generation = 0
         self._changed = changed
-        self._fence = Fence(Micros(kafka.settings.session_timeout))
+        self._fence = Fence(kafka.settings)
 
     async def start(self) -> None:
         """Join the group. Raises Transient."""
@@ -101,8 +101,9 @@ class Intake:
         await self._consumer.stop()
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Read until cancelled. Raises Transient."""
         while True:
+            self._fence.check_name()
             if self._fence.up:
                 await self._join_again()
             elif self.open:
@@ -147,7 +148,7 @@ class Intake:
     def measure(self) -> None:
         """Set the gauges."""
         self._metrics.cached.set(sum(len(lane.cache) for lane in self.lanes.values()))
-        self._metrics.checkpoint_age.labels("infer").set(time.monotonic() - self._saved if self.open else 0)
+        self._metrics.checkpoint_age.labels("infer").set(time.monotonic() - self._saved if self._numbers else 0)
         for topic in STAGE["infer"].reads:
             tps = [self._kafka.partition(topic, number) for number in self.lanes]
             self._metrics.lag.labels("infer", topic).set(sum((self._consumer.highwater(tp) or 0) - self._at(tp) for tp in tps))
@@ -319,7 +320,7 @@ class Intake:
         """The group gives partitions: nothing is fetched from them until they are restored."""
         self._consumer.pause(*partitions)
         self.generation += 1
-        self._numbers = tuple(sorted({tp.partition for tp in partitions}))
+        self._numbers, self._saved = tuple(sorted({tp.partition for tp in partitions})), time.monotonic()
 
     async def revoked(self) -> None:
         """The group takes our partitions. Everything before the first await happens before anybody else can run."""
@@ -330,6 +331,7 @@ class Intake:
             await self.commit()
             self._numbers, self._fence.up = None, False
             self._forget()
+        self._fence.revoked(self._consumer)
 
     async def give_up(self) -> None:
         """Start over with the same partitions."""

@@ -6,18 +6,25 @@ Another worker may have its partitions by then, and the group would tell it too 
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-from streamer.events import SECOND, Micros
+from streamer.config import KafkaSettings
+from streamer.errors import Transient
+from streamer.events import SECOND
+
+GIVEN_UP, WITHIN = 4, 180.0  # times, seconds: a group that is well does not give a worker up so often
 
 
 class Fence:
     """`up`: nothing of what is held may be written. `beat`: when the clock was last looked at (monotonic seconds)."""
 
-    def __init__(self, session_timeout: Micros) -> None:
-        self._limit = session_timeout / SECOND / 2
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._limit = settings.session_timeout / SECOND / 2
+        self._instance = settings.instance
+        self._given_up = deque[float](maxlen=GIVEN_UP)
         self._expelled = False
         self.up = False
         self.beat = time.monotonic()
@@ -40,3 +47,18 @@ class Fence:
         self.up = False
         coordinator: Any = consumer._coordinator  # aiokafka has no public way to join again
         (coordinator.reset_generation if self._expelled else coordinator.request_rejoin)()
+
+    def revoked(self, consumer: AIOKafkaConsumer) -> None:
+        """Note it where the group took our partitions because it knows us no more."""
+        coordinator: Any = consumer._coordinator
+        if not coordinator.member_id:
+            self._given_up.append(time.monotonic())
+
+    def check_name(self) -> None:
+        """Two workers of one lasting name drive each other out for ever, and neither gets to work. Raises Transient where it looks so."""
+        often = len(self._given_up) == GIVEN_UP and self._given_up[-1] - self._given_up[0] < WITHIN
+        if self._instance and often:
+            raise Transient(
+                f"the group gave this worker up {GIVEN_UP} times within {WITHIN:.0f} s: does another run as kafka.instance "
+                f"{self._instance}? Each needs a name of its own (`streamer role NAME --instance`)"
+            )

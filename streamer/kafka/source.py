@@ -27,7 +27,6 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from streamer.errors import ConfigError, Transient
-from streamer.events import Micros
 from streamer.kafka import checkpoints
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.fence import Fence
@@ -87,7 +86,7 @@ class Source(mode.Service):
         self._intake = Intake(kafka, self._consumer)
         self._reader = LogReader(kafka)
         self._restorer = Restorer(kafka, self._reader, stateful, owner=owner, topics=self._topics, moved=self._step_forward)
-        self._fence = Fence(Micros(kafka.settings.session_timeout))
+        self._fence = Fence(kafka.settings)
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()  # something to do: partitions to restore, or to read
         self._open = False  # the gate
@@ -155,7 +154,7 @@ class Source(mode.Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             self._look_at_the_clock()
-            self._metrics.checkpoint_age.labels(self._owner).set(self._fence.beat - self._saved if self._open else 0)
+            self._metrics.checkpoint_age.labels(self._owner).set(self._fence.beat - self._saved if self._numbers else 0)
             still = self._fence.beat - self._moved
             if still > STALLED and not self._failure:
                 self._fail(Transient(f"{self._owner}: nothing moves for {STALLED:.0f} s: {self._state}"))
@@ -297,12 +296,14 @@ class Source(mode.Service):
         async with self._lock:
             await self._let_go()
             self._numbers, self._fence.up = (), False
+        self._fence.revoked(self._consumer)
+        self._fence.check_name()
 
     def assigned(self, partitions: set[TopicPartition]) -> None:
         """The group gives partitions: nothing is fetched from them until they are restored."""
         self._consumer.pause(*partitions)
         self._generation += 1
-        self._numbers = tuple(sorted({tp.partition for tp in partitions}))
+        self._numbers, self._saved = tuple(sorted({tp.partition for tp in partitions})), time.monotonic()
         if partitions != set(self._all(self._topics)):
             self._fail(ConfigError(f"{self._owner} was given {len(partitions)} partitions of {self._topics} that do not belong together"))
         self._wake.set()

@@ -141,9 +141,9 @@ async def ready(runtime: Runtime, task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def aligning(settings: KafkaSettings) -> AsyncIterator[tuple[Producer, Tail, Runtime]]:
+async def aligning(settings: KafkaSettings, align_settings: AlignSettings = SETTINGS) -> AsyncIterator[tuple[Producer, Tail, Runtime]]:
     """align in this process, ready; a producer to feed it and a tail of what it writes."""
-    config = Config(kafka=settings, align=SETTINGS)
+    config = Config(kafka=settings, align=align_settings)
     runtime = Runtime(config=config, metrics=Metrics("align"), health=Health(), stop=asyncio.Event())
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(Producer(Kafka(settings)))

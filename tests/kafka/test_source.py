@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,7 +21,7 @@ from streamer.kafka.checkpoints import Checkpoint, Place, decode, encode, messag
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.embedded import EmbeddedBroker
 from streamer.kafka.merge import AT_ONCE
-from streamer.kafka.source import Batch
+from streamer.kafka.source import Batch, Position, ReadLog
 from streamer.kafka.topics import create_topics
 from tests.kafka.recorder import Bench, copied, origin, write
 
@@ -260,6 +260,30 @@ async def test_partitions_that_never_come_end_the_source(monkeypatch: pytest.Mon
         bench.source.assigned = lambda _: None  # type: ignore[method-assign]
         with pytest.raises(Transient, match="no partitions came"):
             await asyncio.wait_for(bench.source.run_until(asyncio.Event()), 30)
+
+
+async def test_while_partitions_are_restored_the_age_of_their_checkpoints_grows(tansu: KafkaSettings) -> None:
+    """A restore that hangs must be seen by whoever watches the age."""
+    restored = asyncio.Event()
+    async with working(tansu) as bench:
+        age, restore = bench.metrics.checkpoint_age.labels("recorder")._value, bench.recorder.restore
+
+        async def slow(partition: int, saved: Mapping[str, bytes], read: ReadLog) -> Mapping[str, Position]:
+            await restored.wait()
+            return await restore(partition, saved, read)
+
+        bench.recorder.restore = slow  # type: ignore[method-assign]
+
+        async def old() -> bool:
+            return age.get() > 1.5
+
+        async def fresh() -> bool:
+            return bench.why[-1] is None and 0 < age.get() < 1
+
+        await until(old)
+        restored.set()
+        await write(tansu, 4)
+        await until(fresh)
 
 
 async def test_a_large_batch_is_handed_over_in_parts_and_caught_up_only_with_the_last(tansu: KafkaSettings) -> None:
