@@ -189,6 +189,8 @@ class AlignSettings(Settings):
             raise ValueError(f"hop={self.hop} us must be in (0, length={self.length} us]")
         if self.horizon < self.length:
             raise ValueError(f"horizon={self.horizon} us is shorter than length={self.length} us")
+        if self.session_end < self.idle:
+            raise ValueError(f"session_end={self.session_end} us is shorter than idle={self.idle} us")
         return self
 
     def bound(self, modality: Modality) -> Micros:

@@ -46,7 +46,12 @@ class Metrics:
         self.latency = Histogram("streamer_latency_seconds", "Time to handle one batch.", ["stage"], buckets=_FAST, registry=r)
         self.retries = Counter("streamer_retries", "Steps tried again because the world was wrong.", ["stage"], registry=r)
         self.lost = Counter("streamer_lost_records", "Records that retention took before they were read.", ["stage", "topic"], registry=r)
-        self.checkpoint_age = Gauge("streamer_checkpoint_age_seconds", "Since the last checkpoint was acknowledged.", ["stage"], registry=r)
+        self.checkpoint_age = Gauge(
+            "streamer_checkpoint_age_seconds",
+            "Since the last checkpoint was acknowledged, or since partitions came that have none yet.",
+            ["stage"],
+            registry=r,
+        )
         self._ingest(r)
         self._align(r)
         self._infer(r)

@@ -92,7 +92,7 @@ class Intake:
         try:
             await self._consumer.start()
         except KafkaError as exc:
-            raise Transient(f"no broker at {self._kafka.settings.bootstrap}: {exc}") from exc
+            raise self._fence.refused(exc) from exc
 
     async def stop(self) -> None:
         """Leave the group. What was done is committed before."""
@@ -137,7 +137,7 @@ class Intake:
         """Tell the group how far `windows` is done. What fails is told again the next time."""
         done = {self._kafka.partition(WINDOWS, number): lane.next_offset for number, lane in self.lanes.items()}
         if not done or done == self._committed:
-            self._saved = time.monotonic()
+            self._saved = time.monotonic() if self.open else self._saved
             return
         try:
             await self._consumer.commit(done)

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streamer.config import KafkaSettings
 from streamer.errors import Transient
@@ -23,9 +24,10 @@ class Fence:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._limit = settings.session_timeout / SECOND / 2
-        self._instance = settings.instance
+        self._instance, self._address = settings.instance, settings.bootstrap
         self._given_up = deque[float](maxlen=GIVEN_UP)
         self._expelled = False
+        self._new = True  # not known to the group, and right so
         self.up = False
         self.beat = time.monotonic()
 
@@ -44,21 +46,31 @@ class Fence:
 
     def join_again(self, consumer: AIOKafkaConsumer) -> None:
         """What was held is dropped: ask the group for partitions, as a new member where it has given us up."""
-        self.up = False
+        self.up, self._new = False, self._expelled
         coordinator: Any = consumer._coordinator  # aiokafka has no public way to join again
         (coordinator.reset_generation if self._expelled else coordinator.request_rejoin)()
 
     def revoked(self, consumer: AIOKafkaConsumer) -> None:
         """Note it where the group took our partitions because it knows us no more."""
         coordinator: Any = consumer._coordinator
-        if not coordinator.member_id:
+        if not coordinator.member_id and not self._new:
             self._given_up.append(time.monotonic())
+        self._new = False
 
     def check_name(self) -> None:
-        """Two workers of one lasting name drive each other out for ever, and neither gets to work. Raises Transient where it looks so."""
+        """Two workers of one lasting name drive each other out, and neither gets to work: whoever notices ends and says so.
+
+        The other one mostly notices too; who is started again alone works. Raises Transient.
+        """
         often = len(self._given_up) == GIVEN_UP and self._given_up[-1] - self._given_up[0] < WITHIN
         if self._instance and often:
-            raise Transient(
-                f"the group gave this worker up {GIVEN_UP} times within {WITHIN:.0f} s: does another run as kafka.instance "
-                f"{self._instance}? Each needs a name of its own (`streamer role NAME --instance`)"
-            )
+            raise Transient(f"the group gave this worker up {GIVEN_UP} times within {WITHIN:.0f} s: {self._namesake}")
+
+    def refused(self, exc: KafkaError) -> Transient:
+        """What it means that joining failed."""
+        known = not self._instance or isinstance(exc, KafkaConnectionError)
+        return Transient(f"no broker at {self._address}: {exc}" if known else f"the group refused this worker: {exc}: {self._namesake}")
+
+    @property
+    def _namesake(self) -> str:
+        return f"does another run as kafka.instance {self._instance}? Each needs a name of its own (`streamer role NAME --instance`)"

@@ -127,7 +127,7 @@ class Source(mode.Service):
         try:
             await self._consumer.start()
         except KafkaError as exc:
-            raise Transient(f"no broker at {self._kafka.settings.bootstrap}: {exc}") from exc
+            raise self._fence.refused(exc) from exc
 
     async def on_stop(self) -> None:
         """Close the gate, save what is held, leave the group."""

@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streamer.config import AlignSettings, KafkaSettings
-from streamer.events import MILLISECOND, SECOND, ClosedBy, Message, Micros, Modality, SessionMark, Silence
+from streamer.events import MILLISECOND, SECOND, ClosedBy, Message, Micros, Modality, SessionMark, Silence, TrackState
 from streamer.ids import partition_of
 from streamer.kafka.client import Kafka
 from streamer.kafka.topics import topic_settings
@@ -93,6 +93,8 @@ async def test_a_backlog_with_a_dead_camera_gives_what_live_would_have_given(apa
     assert sorted((mark.session, mark.at, mark.why) for mark in told.marks()) == [
         (session, last[session], Silence.IDLE) for session in sorted(SESSIONS)
     ]
+    blind = [window for window in tail.windows() if window.session == "yard" and window.start > start + (DEAD + 15) * SECOND]
+    assert blind and not any(window.completeness[Modality.FRAMES].state is TrackState.ACTIVE for window in blind)
     closed = Counter((window.session, window.closed_by) for window in tail.windows() if window.revision == 0)
     assert all(closed[session, ClosedBy.IDLE] <= 3 for session in SESSIONS), closed  # the last ones
 

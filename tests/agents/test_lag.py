@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from streamer.config import KafkaSettings
+import pytest
+
+from streamer.agents import infer
+from streamer.agents.infer_read import Intake
+from streamer.config import Config, KafkaSettings
 from streamer.events import SECOND, Micros, SessionId
+from streamer.health import Health
 from streamer.kafka.client import Kafka, Producer
+from streamer.metrics import Metrics
 from streamer.runtime import Runtime
-from tests.agents.infer_room import CountingEngine, Scene, running
+from tests.agents.infer_room import TINY, CountingEngine, Scene, running
 from tests.agents.test_align import a_frame, now
 from tests.agents.test_align_guarantee import Failing, aligning
 from tests.agents.test_ingest import metric
@@ -57,3 +63,23 @@ async def test_infer_whose_engine_hangs_shows_the_windows_that_wait_and_that_it_
         engine.gate.set()
         await until(lambda: lag(infer.runtime, "windows", "infer") == lag(infer.runtime, "frames", "infer") == 0)
         await until(lambda: 0 < age(infer.runtime, "infer") < 2)
+
+
+async def test_infer_whose_partitions_are_restored_shows_how_long_that_takes(tansu: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, positions = asyncio.Event(), Intake._positions
+
+    async def slow(self: Intake, number: int) -> dict[str, int]:
+        await free.wait()
+        return await positions(self, number)
+
+    monkeypatch.setattr(Intake, "_positions", slow)
+    runtime = Runtime(config=Config(kafka=tansu, infer=TINY), metrics=Metrics("infer"), health=Health(), stop=asyncio.Event())
+    task = asyncio.create_task(infer.serve(runtime, CountingEngine))
+    try:
+        await until(lambda: age(runtime, "infer") > 1.5)
+        free.set()
+        await until(lambda: runtime.health.why is None and 0 < age(runtime, "infer") < 1)
+    finally:
+        free.set()
+        runtime.stop.set()
+        await task

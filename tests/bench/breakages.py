@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STAGES, AGENTS, KAFKA = "streamer/stages/", "streamer/agents/", "streamer/kafka/"
-ALIGNER = ("tests/stages/test_align.py", "tests/stages/test_align_gap.py", "tests/simulator", "tests/stages/test_align_laws.py")
-DECIDER = (
-    "tests/stages/test_decide.py",
-    "tests/stages/test_decide_sent.py",
-    "tests/stages/test_decide_rules.py",
-    "tests/stages/test_decide_laws.py",
-    "tests/simulator",
-)
+UNITS = tuple(f"tests/stages/test_align{part}.py" for part in ("", "_tracks", "_gap"))
+ALIGNER = (*UNITS, "tests/simulator", "tests/stages/test_align_laws.py")
+DECIDER = (*(f"tests/stages/test_decide{part}.py" for part in ("", "_sent", "_rules", "_laws")), "tests/simulator")
 SOURCE = ("tests/kafka/test_source.py", "tests/kafka/test_merge.py", "tests/kafka/test_order.py")
 
 

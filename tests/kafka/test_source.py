@@ -325,3 +325,48 @@ async def test_a_fence_inside_a_batch_writes_no_checkpoint(tansu: KafkaSettings)
         found = [decode(saved[""]) for _, saved in bench.recorder.restored if "" in saved]
         assert all(place.offset == 0 for checkpoint in found for place in checkpoint.inputs.values())
         await until_copied(settings, wanted)
+
+
+async def test_half_a_batch_is_never_saved(tansu: KafkaSettings) -> None:
+    """A worker that is told to end while its output cannot be written leaves the checkpoint from before."""
+    wanted, saves = await write(tansu, 8), list[int]()
+    async with working(tansu) as bench:
+        await until_copied(tansu, wanted)
+        checkpoint = bench.recorder.checkpoint
+
+        async def noted(partition: int, positions: Mapping[str, int]) -> bytes:
+            saves.append(partition)
+            return await checkpoint(partition, positions)
+
+        def away(batch: Batch) -> None:
+            if batch.records:
+                saves.clear()
+                raise Transient("the broker is away")
+
+        async def tried_again() -> bool:
+            return bench.metrics.retries.labels("recorder")._value.get() >= 2
+
+        bench.recorder.checkpoint, bench.recorder.before = noted, away  # type: ignore[method-assign]
+        await write(tansu, 8, start=8)
+        await until(tried_again)
+    assert saves == []
+
+
+async def test_what_was_fetched_before_the_partitions_were_taken_is_not_handed_over_after_it(tansu: KafkaSettings) -> None:
+    """The gate closes in the middle of a fetch that is handed over in parts."""
+    await write(tansu, 4 * AT_ONCE)
+    async with working(tansu) as bench:
+        revoked = list[asyncio.Task[None]]()
+
+        def taken(batch: Batch) -> None:
+            if batch.records and not revoked:
+                revoked.append(asyncio.create_task(bench.source.revoked()))
+
+        async def dropped() -> bool:
+            return bool(revoked) and revoked[0].done()
+
+        bench.recorder.before = taken
+        await until(dropped)
+        handed = [batch for batch in bench.recorder.batches if batch.records]
+        assert len(handed) == 1
+        assert len(handed[0].records) == AT_ONCE  # more of it was at hand

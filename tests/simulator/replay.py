@@ -1,8 +1,10 @@
 """A schedule on a real broker: real workers are killed, frozen, added and sent away as it says, at its pace, and `checks.py` judges.
 
-What differs from the simulator: the broker says when a record arrives; a worker reads and saves by itself, so `Read` and `Save`
-only see to it that it runs, and strike it; who gets which partition is the group's choice; a worker that is not to know of a
-rebalance is stopped (SIGSTOP) for longer than its session lasts. infer is a plain loop that never fails.
+What differs from the simulator: the broker says when a record arrives, so timestamps do not step back, and all clocks are right; a
+worker reads and saves by itself, so `Read` and `Save` only see to it that it runs, and strike it; who gets which partition is the
+group's choice, and every second seed's workers have lasting names; a worker that is not to know of a rebalance is stopped (SIGSTOP)
+for longer than its session lasts. infer is a plain loop that never fails. Laws 5 and 6 of the checks look inside the workers:
+here the end waits for the checkpoints to be at the ends of their logs, and the last word on each session must be that it is silent.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from streamer.kafka.topics import create_topics
 from streamer.stages.times import format_time, parse_time
 from streamer.stages.wire import read_window, write_scores, write_silence
 from tests.faults.processes import Child
-from tests.simulator.broker import Broker
+from tests.simulator.broker import Broker, Fault
 from tests.simulator.checks import failures
 from tests.simulator.outcome import Outcome
 from tests.simulator.schedule import PARTITIONS, WORKERS, Schedule, generate
@@ -43,8 +45,9 @@ from tests.stages.align_streams import NOON
 
 ROLES = ("align", "decide")
 OUTPUTS = ("windows", "late", "deadletter", "scores", "alerts", "checkpoints")
-ENDED = (0, -signal.SIGTERM)  # asked to, perhaps before it could take notice
-LONGEST_END = 150.0  # seconds until all is read, silent and forgotten
+LONGEST_START = 30.0  # seconds until a worker that was started works
+STRUCK = 2.0  # seconds in which a worker that is to be struck while it writes has written something, or nothing is to be written
+LONGEST_END = 90.0  # seconds until all is read, silent and forgotten
 LOOK = 0.5  # seconds
 SLACK = 3.0  # seconds between two looks of a worker, a batch, a write: together less than this
 
@@ -63,6 +66,7 @@ class Replay:
         self._frozen: dict[str, float] = {}
         self._base = Micros((time.time_ns() // 1_000 // SECOND + 1) * SECOND)
         self._scored = [0] * PARTITIONS
+        self._doomed = set[str]()  # killed, sent away, or to be struck
 
     async def play(self) -> Outcome:
         """All steps, then the end. Raises AssertionError where a worker ends by itself or the end does not come."""
@@ -72,11 +76,10 @@ class Replay:
             self._producer = await stack.enter_async_context(Producer(self.kafka))
             self._reader = await stack.enter_async_context(LogReader(self.kafka))
             self._scores = await stack.enter_async_context(LogReader(self.kafka))
-            scoring = asyncio.create_task(self._score_for_ever())
-            stack.callback(scoring.cancel)
+            self._scoring = asyncio.create_task(self._score_for_ever())
+            stack.callback(self._scoring.cancel)
             for step in self.schedule.steps:
                 self._look()
-                assert not scoring.done(), scoring.exception()
                 await self._do(step)
             await self._finish()
             for topic in OUTPUTS:
@@ -101,25 +104,44 @@ class Replay:
         if isinstance(step, Rebalance):
             await self._rebalance(step)
         elif isinstance(step, Crash):
-            if self._alive(step.worker):
+            if await self._works(step.worker):
+                self._doomed.add(step.worker)
                 self._children[step.worker].kill()
                 self.count["killed"] += 1
         elif step.worker in self.members[step.role] and self._awake(step.worker):
             self._start(step.role, step.worker)
-            if not isinstance(step, Notice) and step.fault is not None:
-                arm(self._fault(step.worker), step.fault)
-                self.count["struck"] += 1
+            if not isinstance(step, Notice) and step.fault is not None and await self._works(step.worker):
+                await self._strike(step.worker, step.fault)
+
+    async def _strike(self, name: str, fault: Fault) -> None:
+        self._doomed.add(name)
+        file = self._file(name, ".fault")
+        arm(file, fault)
+        deadline = time.monotonic() + STRUCK
+        while file.exists() and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK / 10)
+        self.count["struck"] += not file.exists()
+
+    async def _works(self, name: str) -> bool:
+        """Whether it runs; then it is past its start when this returns."""
+        deadline = time.monotonic() + LONGEST_START
+        while self._alive(name) and name not in self._frozen and not self._file(name, ".ready").exists():
+            assert time.monotonic() < deadline, f"{name} does not start:\n{self._children[name].tail()}"
+            await asyncio.sleep(LOOK / 10)
+        return self._alive(name)
 
     async def _rebalance(self, step: Rebalance) -> None:
         for name in WORKERS[step.role]:
             if name in step.asleep and self._alive(name):
-                if name not in self._frozen:
+                if name not in self._frozen and await self._works(name):
                     self._children[name].send(signal.SIGSTOP)
                     self._frozen[name] = time.monotonic()
                     self.outcome.slept = True
                     self.count["frozen"] += 1
-            elif name not in step.owners and self._alive(name) and self._awake(name):
-                await asyncio.to_thread(self._children[name].end)
+            elif name not in step.owners and self._awake(name) and await self._works(name):
+                self._doomed.add(name)
+                code = await asyncio.to_thread(self._children[name].end)
+                assert code in (0, -signal.SIGKILL), f"{name} was sent away and ended with {code}:\n{self._children[name].tail()}"
                 self.count["left"] += 1
         self.members[step.role] = set(step.owners)
         for name in self.members[step.role]:
@@ -129,16 +151,17 @@ class Replay:
     def _start(self, role: str, name: str) -> None:
         if self._alive(name):
             return
+        self._file(name, ".ready").unlink(missing_ok=True)
         if name in self._children:
             self._children[name].start()
         else:
             settings = self.kafka.settings.model_copy(update={"instance": name if self.static else None})
-            what = [role, str(self.schedule.seed), str(self._records), settings.model_dump_json(), str(self._fault(name))]
+            what = [role, str(self.schedule.seed), str(self._records), settings.model_dump_json(), str(self._file(name))]
             self._children[name] = Child(name, [sys.executable, "-m", "tests.simulator.worker", *what], self.folder)
         self.count["started"] += 1
 
-    def _fault(self, name: str) -> Path:
-        return self.folder / f"{name}.fault"
+    def _file(self, name: str, kind: str = "") -> Path:
+        return self.folder / f"{name}{kind}"
 
     def _alive(self, name: str) -> bool:
         return name in self._children and self._children[name].code is None
@@ -154,8 +177,10 @@ class Replay:
 
     def _look(self) -> None:
         """Nobody may have ended by himself."""
-        for child in self._children.values():
-            assert child.code in (None, *ENDED, -signal.SIGKILL), f"{child.name} ended with {child.code}:\n{child.tail()}"
+        assert not self._scoring.done(), f"scoring ended: {self._scoring.exception()!r}"
+        for name, child in self._children.items():
+            fine = child.code is None or (name in self._doomed and child.code in (0, -signal.SIGKILL))
+            assert fine, f"{name} ended with {child.code}:\n{child.tail()}"
 
     def _kill_all(self) -> None:
         for child in self._children.values():
@@ -174,7 +199,7 @@ class Replay:
         message = replace(step.message, headers=self._headers(step.message.headers))
         [at] = await self._producer.send([message])
         record = self.outcome.broker.append(replace(message, partition=at.partition), Micros(at.arrival))
-        assert record.offset == at.offset
+        assert record.offset == at.offset, f"somebody else writes to {step.message.topic}"
 
     def _headers(self, headers: Headers) -> Headers:
         times = ("ce_time", "ce_endtime")
@@ -211,22 +236,26 @@ class Replay:
 
     async def _finish(self) -> None:
         """Everybody works until all is read; then all fall silent, and what is said of that is read as well."""
+        for name in self._children:
+            self._file(name, ".fault").unlink(missing_ok=True)
         await self._settle()
         await asyncio.sleep(2 * self.schedule.settings.idle / SECOND + SLACK)
         await self._settle()
         for name, child in self._children.items():
-            if self._alive(name):
+            if await self._works(name):
                 code = await asyncio.to_thread(child.end)
-                assert code in ENDED, f"{name} ended with {code}:\n{child.tail()}"
+                assert code == 0, f"{name} ended with {code}:\n{child.tail()}"
 
     async def _settle(self) -> None:
         deadline = time.monotonic() + LONGEST_END
-        while (left := await self._left()) or self._frozen:
+        while True:
             self._look()
             for role in ROLES:
                 for name in WORKERS[role]:
                     if self._awake(name) and name in self.members[role]:
                         self._start(role, name)
+            if not (left := await self._left()) and not self._frozen:
+                return
             assert time.monotonic() < deadline, f"{left} after {LONGEST_END:.0f} s, {self._logs()}"
             await asyncio.sleep(LOOK)
 
@@ -262,7 +291,8 @@ class Replay:
             found = [record async for record in self._reader.read(topic, 0, partition=number)]
             log = self.outcome.broker.logs[topic, number]
             log += found
-            assert topic == "checkpoints" or [record.offset for record in log] == list(range(len(log)))
+            whole = topic == "checkpoints" or [record.offset for record in log] == list(range(len(log)))
+            assert whole, f"{topic}/{number} has offsets without a record"
         self.outcome.broker.order |= _order(self.outcome.broker.logs)
 
 
@@ -275,11 +305,17 @@ async def replayed(seed: int, address: str, folder: Path, *, records: int) -> tu
     try:
         outcome = await replay.play()
     except AssertionError as exc:
-        return replay.count, str(exc)
+        return replay.count, str(exc) or repr(exc)
     logs = outcome.broker.logs
     counted = Counter({topic: sum(len(log) for place, log in logs.items() if place[0] == topic) for topic in {place[0] for place in logs}})
     counted += Counter({"with gaps": schedule.gaps, "with zombies": outcome.slept, "with lasting names": replay.static})
-    return replay.count + counted, "; ".join(failures(outcome))
+    return replay.count + counted, "; ".join([*failures(outcome), *unsaid(outcome)])
+
+
+def unsaid(outcome: Outcome) -> list[str]:
+    """Live sessions whose last record is not that they are silent."""
+    last = {one.session: one for one in outcome.windows()}
+    return [f"nobody says that `{name}` is silent" for name, one in last.items() if not isinstance(one, SessionMark)]
 
 
 def _order(logs: Mapping[tuple[str, int], list[Record]]) -> dict[tuple[str, int, int], int]:

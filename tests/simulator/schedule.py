@@ -31,7 +31,10 @@ RANDOM_SETTINGS = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """All that a run depends on. `ahead`: by how much each worker's clock is wrong; `gaps`: retention may overtake."""
+    """All that a run depends on. `ahead`: by how much each worker's clock is wrong; `gaps`: retention may overtake.
+
+    A recording may lack a modality that is expected of it: then it ends only when it is given up.
+    """
 
     seed: int
     settings: AlignSettings
@@ -51,6 +54,8 @@ def generate(seed: int, *, records: int = 45) -> Schedule:
     tape = tuple(modality for modality in Modality if any(w.message.topic == modality and w.message.key == b"tape" for w in written))
     expected = {LIVE[0]: tuple(m for m in Modality if random.random() < 0.3), TAPE: tape}
     ahead = {name: random.choice((0, 0, -SECOND // 2, SECOND // 2)) for names in WORKERS.values() for name in names}
+    if random.random() < 0.15:
+        expected[TAPE] = tuple(Modality)
     return Schedule(seed, settings, expected, ahead, gaps, steps)
 
 

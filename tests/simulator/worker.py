@@ -1,6 +1,8 @@
 """align or decide as it ships, in a process of its own on a real broker, that dies or loses an answer where a schedule says.
 
-python -m tests.simulator.worker ROLE SEED RECORDS KAFKA_AS_JSON FAULT_FILE
+python -m tests.simulator.worker ROLE SEED RECORDS KAFKA_AS_JSON FILE
+
+FILE.fault is read before each write, and says what strikes it (`arm`); FILE.ready is there once it works.
 """
 
 from __future__ import annotations
@@ -67,12 +69,25 @@ def _taken(file: Path) -> Fault | None:
     return Fault(kind, int(after))
 
 
+class Told(Health):
+    """Leaves a file when it is ready."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def ready(self) -> None:
+        """The process does its work."""
+        super().ready()
+        self._file.touch()
+
+
 async def work(role: str, schedule: Schedule, settings: KafkaSettings, file: Path) -> None:
     """Until SIGTERM."""
     config, metrics, kafka = config_of(schedule, settings), Metrics(role), Kafka(settings)
-    runtime = Runtime(config=config, metrics=metrics, health=Health(), stop=asyncio.Event())
+    runtime = Runtime(config=config, metrics=metrics, health=Told(file.with_suffix(".ready")), stop=asyncio.Event())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.stop.set)
-    async with Faulty(kafka, file) as producer:
+    async with Faulty(kafka, file.with_suffix(".fault")) as producer:
         if role == "align":
             aligning = Aligning(config=config, producer=producer, metrics=metrics)
             await host(runtime, kafka, owner=role, topics=align.TOPICS, outputs=(align.WINDOWS,), stateful=aligning, producer=producer)
@@ -83,6 +98,6 @@ async def work(role: str, schedule: Schedule, settings: KafkaSettings, file: Pat
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    _, name, seed, records, kafka_settings, fault_file = sys.argv
+    _, name, seed, records, kafka_settings, where = sys.argv
     told = KafkaSettings.model_validate_json(kafka_settings)
-    asyncio.run(work(name, generate(int(seed), records=int(records)), told, Path(fault_file)))
+    asyncio.run(work(name, generate(int(seed), records=int(records)), told, Path(where)))

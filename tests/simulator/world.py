@@ -142,7 +142,8 @@ class World(Outcome):
                 self._notice(name, save=role != "infer")
                 self._awake(name)
         self._round(WORKERS)
-        for wait in (*[self.settings.idle] * 2, *[self.settings.session_end + self.settings.skew] * 3):
+        silent = self.settings.session_end + self.settings.skew
+        for wait in (*[self.settings.idle] * 2, *[silent] * 3, self.settings.recorded_span, silent):
             self.broker.now = Micros(self.broker.now + wait + SECOND)
             self._round(("align",))
         self._round(WORKERS)

@@ -307,7 +307,7 @@ def rules(draw: st.DrawFn) -> AlignSettings:
     def tenths(low: int, high: int) -> int:
         return draw(st.integers(low, high)) * TENTH
 
-    length = tenths(4, 40)
+    length, idle = tenths(4, 40), tenths(5, 90)
     return SETTINGS.model_copy(
         update={
             "length": length,
@@ -318,8 +318,8 @@ def rules(draw: st.DrawFn) -> AlignSettings:
             "wait_for": draw(st.sampled_from([(FRAMES, AUDIO), (FRAMES,), (AUDIO,), tuple(Modality), ()])),
             "patience": tenths(0, 60),
             "horizon": max(length, tenths(5, 150)),
-            "idle": tenths(5, 90),
-            "session_end": tenths(50, 300),
+            "idle": idle,
+            "session_end": max(idle, tenths(50, 300)),
             "skew": tenths(0, 40),
         }
     )

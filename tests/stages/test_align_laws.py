@@ -76,6 +76,8 @@ def promises(driver: Driver, window: Window) -> list[int]:
             until, key = item.end if isinstance(item, Event) else item.until, (modality, item.track.source)
             if item.track.session != window.session or item.pace is not Pace.LIVE or until - clock > config.skew:
                 continue
+            if isinstance(item, Event) and key not in progress and clock - item.start > config.horizon:
+                continue  # nobody becomes known by what is late
             if until > progress.get(key, -1):
                 ended.discard(key)
             progress[key], last[key] = max(until, progress.get(key, -1)), clock

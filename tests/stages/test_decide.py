@@ -294,3 +294,13 @@ def test_of_two_alerts_that_a_late_score_joins_the_one_that_is_frozen_stays() ->
     older, younger = (latest[ids.alert_id("siren", HOUSE, at(start))] for start in (14, 19))
     assert (older.state, older.start, older.end) == (AlertState.RESOLVED, at(15), at(21))
     assert younger.state is AlertState.RETRACTED
+
+
+def test_what_is_read_again_is_not_applied_again() -> None:
+    """A restart reads from the oldest of a partition's sessions on: the others have had what comes."""
+    decider = Decider(rules(), SETTINGS)
+    records = [scores(10, 0.9), mark(12), scores(13, 0.9), scores(13, 0.8, revision=1)]
+    run(records, rules(), decider)
+    before = decider.state(HOUSE)
+    assert run(records, rules(), decider) == []
+    assert decider.state(HOUSE) == before

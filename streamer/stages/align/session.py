@@ -281,7 +281,7 @@ class Session:
     def _silent(self, states: States, waiting: bool, reached: Reached) -> Silence | None:
         ended = bool(states) and all(state is TrackState.ENDED for state in states.values())
         if reached.least - self.last >= self.settings.session_end:  # not even a recording is waited for: it would hold up the partition
-            return Silence.END if ended or self.silence is Silence.END else Silence.IDLE
+            return Silence.END if (ended and not waiting) or self.silence is Silence.END else Silence.IDLE
         if waiting or TrackState.ACTIVE in states.values():
             return None
         if ended:
@@ -391,8 +391,9 @@ class Session:
             return  # whoever wrote it, a replaced worker, had heard less
         self.silence = mark.why
         self.release_end_marks()
-        for track in self.tracks.values():
-            track.progress, track.ended = (mark.at, True) if mark.why is Silence.END else (track.progress, False)
+        if mark.why is Silence.END:
+            for track in self.tracks.values():
+                track.progress, track.ended = mark.at, True
 
 
 def _start(row: tuple[WindowState, ClosedBy]) -> int:
