@@ -41,7 +41,7 @@ async def test_a_killed_worker_that_comes_back_in_time_moves_nobodys_partitions(
 
 
 async def test_two_workers_with_one_name_do_not_fight_for_ever(apache_kafka: KafkaSettings) -> None:
-    """Each drives the other out, and neither reads a record: one of them ends and says why, or both do. Who is started again alone works."""
+    """Each drives the other out, and neither reads a record: one ends and says why, or both do. Who is started again alone works."""
     settings = apache_kafka.model_copy(update={"instance": "one"})
     stop = asyncio.Event()
     async with Bench(settings) as first, Bench(settings) as second:
