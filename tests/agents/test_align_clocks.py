@@ -19,7 +19,7 @@ from streamer.stages.envelope import write_frame
 from streamer.stages.wire import read_window
 from tests.builders import T0, a_frame, a_record, an_event, at
 
-CONFIG = Config(kafka=KafkaSettings(bootstrap="127.0.0.1:1", partitions=1), align=AlignSettings(idle="1h"))
+CONFIG = Config(kafka=KafkaSettings(bootstrap="127.0.0.1:1", partitions=1), align=AlignSettings(idle="1h", session_end="1h"))
 
 
 class Kept(Silent):

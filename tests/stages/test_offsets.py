@@ -94,7 +94,7 @@ class Reader:
     """An aligner of one partition fed from a list, with the log of its windows."""
 
     def __init__(self, offsets: Offsets, written: list[Window], low: dict[Modality, int]) -> None:
-        self.aligner = Aligner(AlignSettings(wait_for=(FRAMES,), idle="1h"), {})
+        self.aligner = Aligner(AlignSettings(wait_for=(FRAMES,), idle="1h", session_end="1h"), {})
         self.aligner.restore(list(enumerate(written)), {})
         self.offsets, self.written, self.low, self.rejected = offsets, written, low, list[object]()
 
