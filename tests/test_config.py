@@ -90,6 +90,18 @@ def test_live_and_recorded_sources_in_one_session_are_refused_by_name(tmp_path: 
     assert all(part in said for part in ("yard", "cam is live", "tape is recorded"))
 
 
+@pytest.mark.parametrize(
+    ("align", "said"),
+    [
+        ("{hop: 3s}", "hop=3000000 us must be in (0, length=2000000 us]"),
+        ("{horizon: 1s}", "horizon=1000000 us is shorter than length=2000000 us"),
+        ("{session_end: 4s}", "session_end=4000000 us is shorter than idle=5000000 us"),
+    ],
+)
+def test_times_of_align_that_contradict_each_other_are_refused_with_both(align: str, said: str, tmp_path: Path) -> None:
+    assert said in refusal(written(tmp_path, f"align: {align}\n"))
+
+
 def test_relative_paths_count_from_the_files_own_folder(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     folder.mkdir()

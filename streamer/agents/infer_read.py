@@ -137,7 +137,8 @@ class Intake:
         """Tell the group how far `windows` is done. What fails is told again the next time."""
         done = {self._kafka.partition(WINDOWS, number): lane.next_offset for number, lane in self.lanes.items()}
         if not done or done == self._committed:
-            self._saved = time.monotonic() if self.open else self._saved
+            if self.open:  # else nothing is done because nothing is restored yet
+                self._saved = time.monotonic()
             return
         try:
             await self._consumer.commit(done)

@@ -1,6 +1,7 @@
 """The fence: a process that stood still drops what it holds and joins its group again before it does anything else.
 
-Another worker may have its partitions by then, and the group would tell it too late: only its own clock can.
+Another worker may have its partitions by then, and the group would tell it too late: only its own clock can. Whom the group gives
+up again and again though it never stood still shares its lasting name with another.
 """
 
 from __future__ import annotations

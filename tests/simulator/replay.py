@@ -33,6 +33,7 @@ from streamer.kafka.log import LogReader
 from streamer.kafka.topics import create_topics
 from streamer.stages.times import format_time, parse_time
 from streamer.stages.wire import read_window, write_scores, write_silence
+from tests.faults.place import fresh
 from tests.faults.processes import Child
 from tests.simulator.broker import Broker, Fault
 from tests.simulator.checks import failures
@@ -84,6 +85,7 @@ class Replay:
             await self._finish()
             for topic in OUTPUTS:
                 await self._read(topic)
+        self.outcome.broker.order |= _order(self.outcome.broker.logs)
         return self.outcome
 
     # steps
@@ -293,7 +295,6 @@ class Replay:
             log += found
             whole = topic == "checkpoints" or [record.offset for record in log] == list(range(len(log)))
             assert whole, f"{topic}/{number} has offsets without a record"
-        self.outcome.broker.order |= _order(self.outcome.broker.logs)
 
 
 async def replayed(seed: int, address: str, folder: Path, *, records: int) -> tuple[Counter[str], str]:
@@ -301,7 +302,7 @@ async def replayed(seed: int, address: str, folder: Path, *, records: int) -> tu
     where = folder / f"seed{seed}"
     where.mkdir()
     schedule = generate(seed, records=records)
-    replay = Replay(schedule, settings(address, f"s{time.time_ns()}"), where, records=records)
+    replay = Replay(schedule, fresh(address).model_copy(update={"partitions": PARTITIONS}), where, records=records)
     try:
         outcome = await replay.play()
     except AssertionError as exc:
@@ -313,7 +314,7 @@ async def replayed(seed: int, address: str, folder: Path, *, records: int) -> tu
 
 
 def unsaid(outcome: Outcome) -> list[str]:
-    """Live sessions whose last record is not that they are silent."""
+    """Sessions whose last record is not that they are silent."""
     last = {one.session: one for one in outcome.windows()}
     return [f"nobody says that `{name}` is silent" for name, one in last.items() if not isinstance(one, SessionMark)]
 
@@ -323,8 +324,3 @@ def _order(logs: Mapping[tuple[str, int], list[Record]]) -> dict[tuple[str, int,
     found = [record for log in logs.values() for record in log]
     found.sort(key=lambda record: (record.arrival, record.topic != "windows", record.topic, record.partition, record.offset))
     return {(record.topic, record.partition, record.offset): place for place, record in enumerate(found)}
-
-
-def settings(address: str, name: str) -> KafkaSettings:
-    """A prefix of its own; a dead member is noticed after 6 s."""
-    return KafkaSettings(bootstrap=address, prefix=f"{name}.", partitions=PARTITIONS, session_timeout="6s")
