@@ -68,11 +68,11 @@ def sound_file(samples: NDArray[np.float64], rate: int = 16_000, container: str 
 
 
 def refused(call: Callable[..., object], *args: object) -> BadRecord:
-    """The refusal, which must take milliseconds."""
-    began = time.perf_counter()
+    """The refusal, which must take milliseconds of this thread's time."""
+    began = time.thread_time()
     with pytest.raises(BadRecord) as caught:
         call(*args)
-    assert time.perf_counter() - began < 0.25
+    assert time.thread_time() - began < 0.25
     assert caught.value.detail.split(":")[0] in ("value", "content-type")
     return caught.value
 
