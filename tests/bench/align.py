@@ -1,9 +1,10 @@
 """`make bench NAME=align`: the align role end to end, against a bare `getmany` loop and against other stream processors.
 
 Over the same records (frames of 60 KB, audio, words) on the same Apache Kafka, each run a process of its own, the contestants
-alternating; medians are compared. `bare` reads the topics with the role's own consumer settings and event loop and does nothing
-else. `role` is the real role, hosted by Faust: it writes windows, late records and checkpoints. The rivals do the nearest
-equivalent (their files in `rivals/` say what they do not do): hopping windows of references, one record written for each.
+alternating; medians are compared. `bare` reads the topics with the role's own consumer (fetch sizes, checksums by the processor's
+instruction) and event loop and does nothing else; `bare, aiokafka as it comes` has the library's own settings. `role` is the
+real role, hosted by Faust: it writes windows, late records and checkpoints. The rivals do the nearest equivalent (their files
+in `rivals/` say what they do not do): hopping windows of references, one record written for each.
 A run is measured from its first record to its last one dealt with; rivals' processor time also has what they fetch before.
 """
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamer.agents import align
@@ -67,9 +69,18 @@ class Watch:
 
 
 async def bare(settings: KafkaSettings, count: int) -> Found:
-    """The baseline: `getmany` until everything was seen."""
+    """The baseline: `getmany` with the role's consumer until everything was seen."""
+    return await drain(settings, count, Kafka(settings).consumer(fetch_max_wait_ms=50))
+
+
+async def plain(settings: KafkaSettings, count: int) -> Found:
+    """`getmany` with aiokafka's own settings."""
+    return await drain(settings, count, AIOKafkaConsumer(**Kafka(settings).common))
+
+
+async def drain(settings: KafkaSettings, count: int, consumer: AIOKafkaConsumer) -> Found:
+    """Read everything and do nothing with it."""
     kafka, watch, seen = Kafka(settings), Watch(), 0
-    consumer = kafka.consumer(fetch_max_wait_ms=50)
     await consumer.start()
     try:
         tps = [kafka.partition(topic, n) for topic in STAGE["align"].reads for n in range(settings.partitions)]
@@ -118,11 +129,14 @@ async def _pause(working: asyncio.Task[None]) -> None:
     await asyncio.sleep(0.05)  # seldom: a look at the registry is itself work of the measured process
 
 
+OURS = {"bare": bare, "role": role, "bare, aiokafka as it comes": plain}
+
+
 # one run, in a process of its own
 
 
 def ours(what: str, settings: KafkaSettings, count: int) -> Found:
-    """`bare` or `role`."""
+    """`role` or one that only reads."""
     if what == "role":
         asyncio.run(renew_outputs(settings, OUTPUTS))
     return child([sys.executable, "-m", "tests.bench.align", "--child", what, settings.model_dump_json(), str(count)])
@@ -162,8 +176,8 @@ def child(command: list[str]) -> Found:
 
 def contestants(only: list[str] | None) -> dict[str, Callable[[str, KafkaSettings, int], Found]]:
     """Who takes part, in the order of a round."""
-    every = {"bare": ours, "role": ours} | dict.fromkeys(RIVALS, rival)
-    return {name: run for name, run in every.items() if not only or name in ("bare", "role", *only)}
+    every = dict.fromkeys(OURS, ours) | dict.fromkeys(RIVALS, rival)
+    return {name: run for name, run in every.items() if only is None or name in (*OURS, *only)}
 
 
 def middle(runs: list[Found], key: str) -> float:
@@ -211,7 +225,7 @@ def main(runs: int, only: list[str] | None) -> None:
     cpu = {one["what"]: round(one["CPU us/record"], 1) for one in rows}
     load = shape | {"frame bytes": len(LOAD.frame), "payload bytes": written.payload}
     more = {"load": load, "table": rows, "runs": found}
-    report("align", value, "records/s", baseline, value / baseline, keep=runs >= RUNS and not only, cpu_us_per_record=cpu, **more)
+    report("align", value, "records/s", baseline, value / baseline, keep=runs >= RUNS and only is None, cpu_us_per_record=cpu, **more)
 
 
 if __name__ == "__main__":
@@ -222,7 +236,7 @@ if __name__ == "__main__":
     given = options.parse_args()
     if given.child:
         what, raw, records = given.child
-        figures = uvloop.run({"bare": bare, "role": role}[what](KafkaSettings.model_validate_json(raw), int(records)))
+        figures = uvloop.run(OURS[what](KafkaSettings.model_validate_json(raw), int(records)))
         print(json.dumps(figures | {"MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
     else:
         main(given.runs, given.only)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from streamer.config import KafkaSettings
 from streamer.errors import BadRecord, Reason
 from streamer.events import Message
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
+from streamer.kafka.readable import Batches
 from streamer.stages.headers import session_of
 from tests.kafka.hostile import write_odd
 from tests.kafka.recorder import copied, write
@@ -47,3 +55,48 @@ async def test_a_source_hands_over_what_lies_before_beside_and_after_an_unreadab
             return len(await copied(broker)) == len(wanted)
 
         await until(seen_again)
+
+
+def batch_of(values: Sequence[bytes]) -> bytes:
+    batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 22)
+    for at, value in enumerate(values):
+        batch.append(at, timestamp=None, key=b"yard", value=value, headers=[])
+    return bytes(batch.build())
+
+
+def test_checksums_are_those_of_the_client_library() -> None:
+    """For each of several batches, whole and with any one byte changed."""
+    whole = [batch_of([os.urandom(size), b"", b"x" * size]) for size in (0, 1, 7, 64, 1_000)]
+    for place in range(-1, sum(map(len, whole))):
+        data = bytearray(b"".join(whole))
+        if place >= 0:
+            data[place] ^= 1 << place % 8
+        ours, theirs = Batches(bytes(data)), MemoryRecords(bytes(data))
+        verdicts = []
+        while theirs.has_next():
+            try:
+                wanted = theirs.next_batch()
+            except CorruptRecordException:  # the length itself
+                with pytest.raises(CorruptRecordException):
+                    ours.next_batch()
+                break
+            verdicts.append(wanted.validate_crc())
+            assert ours.next_batch().validate_crc() == verdicts[-1]
+        assert place >= 0 or verdicts == [True] * len(whole)
+        assert ours.has_next() == theirs.has_next()
+
+
+async def test_a_batch_that_changed_on_its_way_is_refused(broker: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka = Kafka(broker)
+    async with Producer(kafka) as producer:
+        await producer.send([plain(1)])
+    consumer = kafka.consumer()
+    monkeypatch.setattr(fetcher, "MemoryRecords", lambda data: Batches(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]))
+    await consumer.start()
+    try:
+        consumer.assign([kafka.partition("frames", 1)])
+        await consumer.seek_to_beginning()
+        with pytest.raises(CorruptRecordException, match="CRC"):
+            await consumer.getone()
+    finally:
+        await consumer.stop()
