@@ -1,6 +1,6 @@
 """The only file that imports `models`: it gives the stages an engine, a voice detector and a recognizer.
 
-A window's score is a first, UNCALIBRATED fusion (`models/fusion.py`); `Profile` says what each profile is made of. Everything
+A window's score is a first, UNCALIBRATED fusion (`models/fusion/first.py`); `Profile` says what each profile is made of. Everything
 here is blocking and stays in the thread that calls it.
 """
 
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models import features, fusion, speech, tiny, weights
+from models import features, speech, tiny, weights
 from models.audioset import TABLE
+from models.fusion import first as fusion
 from models.persons import ASSET_SHA256, PersonDetector
 from models.words import PROTOTYPES, SentenceEncoder, WordJudge
 from models.yamnet import YamnetEncoder

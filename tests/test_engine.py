@@ -13,7 +13,7 @@ import soundfile
 
 from models import weights
 from models.classes import CLASSES
-from models.fusion import PRIOR, logit
+from models.fusion.first import PRIOR, logit
 from streamer.config import InferSettings, TranscribeSettings
 from streamer.engine import list_weights, open_engine, open_recognizer, open_vad, pull_weights, verify_weights
 from streamer.errors import ConfigError

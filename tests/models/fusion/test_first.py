@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.classes import CLASSES
-from models.fusion import FLOOR, PRIOR, Fused, fuse, logit, sigmoid, strongest
+from models.fusion.first import FLOOR, PRIOR, Fused, fuse, logit, sigmoid, strongest
 
 CHANCE = st.floats(0, 1)
 EXPERTS = st.dictionaries(st.sampled_from(["frames", "audio", "transcripts"]), st.dictionaries(st.sampled_from(CLASSES), CHANCE))
