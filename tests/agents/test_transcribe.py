@@ -17,7 +17,7 @@ import pytest
 
 from streamer.agents import transcribe
 from streamer.agents.transcribe import Transcriber, run
-from streamer.config import AlignSettings, Config, KafkaSettings
+from streamer.config import AlignSettings, Config, KafkaSettings, SessionSettings
 from streamer.demo import free_block
 from streamer.errors import ConfigError
 from streamer.events import (
@@ -307,12 +307,14 @@ def nothing_is_read(topic: str, offset: int) -> AsyncIterator[Record]:
 
 
 @asynccontextmanager
-async def a_transcriber(broker: KafkaSettings, recognizer: Faulty) -> AsyncIterator[tuple[Transcriber, int]]:
+async def a_transcriber(
+    broker: KafkaSettings, recognizer: Faulty, sessions: tuple[SessionSettings, ...] = ()
+) -> AsyncIterator[tuple[Transcriber, int]]:
     """The state behind the source, and the hall's partition."""
     with ThreadPoolExecutor(1) as worker:
         async with Producer(Kafka(broker)) as producer:
             state = Transcriber(
-                config=Config(kafka=broker),
+                config=Config(kafka=broker, sessions=sessions),
                 producer=producer,
                 metrics=Metrics("transcribe"),
                 recognizer=recognizer,
@@ -354,6 +356,18 @@ async def test_what_a_failing_recognizer_was_given_at_the_end_is_buried_with_its
         await state.handle(batch(messages, home))
     assert [(one.reason, one.origin.offset) for one in await dead_letters(tansu)] == [("unexpected", 0)]
     assert await ended(tansu)
+
+
+async def test_words_of_a_microphone_with_a_configured_offset_are_those_of_one_whose_clock_is_right(tansu: KafkaSettings) -> None:
+    behind = SessionSettings(id=HALL, offsets=[{"source": "mic", "offset": "3600s"}], expect=[])  # type: ignore[list-item, arg-type]
+    right = tansu.model_copy(update={"prefix": f"{tansu.prefix}right."})
+    await create_topics(Kafka(right))
+    for broker, base, sessions in ((tansu, T0 - 3_600 * SECOND, (behind,)), (right, T0, ())):
+        async with a_transcriber(broker, Faulty(), sessions) as (state, home):
+            await state.handle(batch([*chunks(PHRASES, Micros(base), pace=Pace.RECORDED)], home))
+    found: list[Event | Mark] = [replace(one, arrival=T0) for one in await transcripts(tansu)]
+    assert found == [replace(one, arrival=T0) for one in await transcripts(right)]
+    assert len(said(found)) == 2 and min(one.start for one in found if isinstance(one, Event)) >= T0
 
 
 async def test_a_batch_that_comes_again_changes_nothing(tansu: KafkaSettings) -> None:
