@@ -126,8 +126,9 @@ def java(data: Path, main: str, *arguments: str) -> list[str]:
 def format_data(port: int, controller: int, data: Path) -> Path:
     """Write the settings, and prepare the data folder unless it is prepared. Returns the settings file."""
     data.mkdir(parents=True, exist_ok=True)
-    settings = data / "server.properties"
-    settings.write_text(SETTINGS.format(port=port, controller=controller, data=data, largest=MESSAGE_MAX_BYTES))
+    settings, more = data / "server.properties", data / "more.properties"
+    written = SETTINGS.format(port=port, controller=controller, data=data, largest=MESSAGE_MAX_BYTES)
+    settings.write_text(written + (more.read_text() if more.exists() else ""))  # of a setting that stands there twice the last counts
     if not (data / "log" / "meta.properties").exists():
         cluster = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # an id must not start with a dash
         command = java(data, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(settings))
@@ -225,7 +226,9 @@ def main() -> int:
     parser.add_argument("command", choices=("fetch", "format", "start", "wait", "stop", "run"))
     parser.add_argument("--port", type=int, default=9092, help="the broker's port (default 9092)")
     parser.add_argument("--controller-port", type=int, help="the controller's port (default: the next one)")
-    parser.add_argument("--data", type=Path, help="data folder (default: one per port under STREAMER_HOME)")
+    parser.add_argument(
+        "--data", type=Path, help="data folder (default: one per port under STREAMER_HOME); settings of yours in its more.properties"
+    )
     parser.add_argument("--timeout", type=float, default=60, help="seconds to wait for an answer or an end (default 60)")
     parser.add_argument("--end-with-parent", action="store_true", help="with run: end when the calling process ends")
     options = parser.parse_args()
