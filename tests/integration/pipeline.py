@@ -86,7 +86,7 @@ class Pipeline:
         running = {role: child for role, child in self.children.items() if child.poll() is None}
         for child in running.values():
             child.send_signal(signal.SIGTERM)
-        return {role: child.wait(timeout=20) for role, child in running.items()}
+        return {role: child.wait(timeout=60) for role, child in running.items()}
 
 
 def scene_config(kafka: KafkaSettings, scene: Path, receiver: Receiver, *, pace: str = "live") -> Config:
@@ -95,6 +95,7 @@ def scene_config(kafka: KafkaSettings, scene: Path, receiver: Receiver, *, pace:
     rules = DEMO / "rules.yaml"
     return Config(
         kafka=kafka,
+        infer={"shed": False},  # what a slow machine leaves out differs from run to run
         sessions=(SessionSettings(id="demo", sources=(source,)),),
         rules=rules if rules.exists() else None,
         deliver={"sinks": [WebhookSinkSettings(name="desk", url=receiver.url, secret_env="STREAMER_TEST_SECRET")]},

@@ -26,7 +26,7 @@ from streamer.kafka.topics import create_topics
 from tests.kafka.recorder import Bench, copied, origin, write
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 30) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 90) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.05)
@@ -38,7 +38,7 @@ async def until_copied(settings: KafkaSettings, wanted: set[bytes]) -> None:
     async def all_there() -> bool:
         return wanted <= set(await copied(settings))
 
-    await until(all_there, seconds=60)
+    await until(all_there)
     assert sorted(await copied(settings)) == sorted(wanted)
 
 
@@ -242,11 +242,11 @@ async def test_a_broker_that_gives_nothing_more_is_noticed_and_ends_the_source(m
                 return sum(len(batch.records) for batch in bench.recorder.batches) == len(wanted)
 
             await until(all_read, seconds=60)
-            monkeypatch.setattr(source, "STALLED", 4.0)
+            monkeypatch.setattr(source, "STALLED", 12.0)
             os.kill(frozen.pid, signal.SIGSTOP)
             try:
                 with pytest.raises(Transient, match="nothing moves"):
-                    await asyncio.wait_for(working, 30)
+                    await asyncio.wait_for(working, 90)
             finally:
                 os.kill(frozen.pid, signal.SIGCONT)
         told = [why for why in bench.why if why and "nothing moves" in why]
@@ -318,11 +318,11 @@ async def test_a_fence_inside_a_batch_writes_no_checkpoint(tansu: KafkaSettings)
         bench.recorder.before = block
 
         async def restored_again() -> bool:
-            return len(bench.recorder.restored) == 8
+            return len(bench.recorder.restored) >= 8
 
         await until(restored_again)
         assert "stood still" in bench.why
-        found = [decode(saved[""]) for _, saved in bench.recorder.restored if "" in saved]
+        found = [decode(saved[""]) for _, saved in bench.recorder.restored[:8] if "" in saved]
         assert all(place.offset == 0 for checkpoint in found for place in checkpoint.inputs.values())
         await until_copied(settings, wanted)
 

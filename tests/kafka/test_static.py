@@ -11,7 +11,7 @@ from tests.kafka.test_source import until, until_copied, worker, working
 
 
 async def test_a_killed_worker_that_comes_back_in_time_moves_nobodys_partitions(apache_kafka: KafkaSettings) -> None:
-    settings = [apache_kafka.model_copy(update={"instance": name, "session_timeout": 20_000_000}) for name in ("one", "two")]
+    settings = [apache_kafka.model_copy(update={"instance": name, "session_timeout": 60_000_000}) for name in ("one", "two")]
     wanted: set[bytes] = set()
     async with working(settings[0]) as staying:
 

@@ -46,7 +46,7 @@ from tests.stages.align_streams import NOON
 
 ROLES = ("align", "decide")
 OUTPUTS = ("windows", "late", "deadletter", "scores", "alerts", "checkpoints")
-LONGEST_START = 30.0  # seconds until a worker that was started works
+LONGEST_START = 90.0  # seconds until a worker that was started works
 STRUCK = 2.0  # seconds in which a worker that is to be struck while it writes has written something, or nothing is to be written
 LONGEST_END = 90.0  # seconds until all is read, silent and forgotten
 LOOK = 0.5  # seconds

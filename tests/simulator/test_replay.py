@@ -16,7 +16,6 @@ RECORDS = 18
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(400)
 async def test_what_holds_in_the_simulator_holds_on_a_real_broker(kafka_address: str, tmp_path: Path) -> None:
     found = await asyncio.gather(*(replayed(seed, kafka_address, tmp_path, records=RECORDS) for seed in SEEDS))
     assert [wrong for _, wrong in found] == [""] * len(SEEDS)

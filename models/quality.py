@@ -1,0 +1,79 @@
+"""How good one event's medium is: what a gate may know before it trusts an expert. Plain measurements, no model.
+
+Each is about 0..1 so that a gate can start from any of them. They say nothing of what is seen, heard or said.
+Shape key: H x W picture, N samples, Q quality features.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import Array
+
+PICTURE = ("brightness", "contrast", "sharpness", "dark", "bright", "grid")
+"""Mean and spread of luma; how much fine detail; shares of black and of white pixels; how much stands on JPEG's 8-pixel grid alone."""
+SOUND = ("loudness", "crest", "clipped", "silent", "flatness", "low")
+"""Level (-80..0 dBFS as 0..1); peak over level (0..40 dB); shares of samples at full scale and of exact zeros; spectral flatness;
+the share of energy below 200 Hz, where wind and handling noise are."""
+WORDS = ("confidence", "length", "known")
+"""The recognizer's confidence; words (32 are 1); whether a confidence was given at all."""
+
+SIDE = 160  # pixels; detail is judged at one size, whatever the camera's
+FULL_SCALE = 0.999
+WIND_HZ, RATE = 200, 16_000
+MOST_WORDS = 32
+_TINY = 1e-12
+
+
+def of_picture(image_HW3: NDArray[np.uint8]) -> Array:
+    """PICTURE of an RGB picture of any size."""
+    luma_HW = cv2.cvtColor(cv2.resize(image_HW3, (SIDE, SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    detail = cv2.Laplacian(luma_HW, cv2.CV_32F).std() / 32.0
+    rows_HW = image_HW3[:: max(1, len(image_HW3) // SIDE), :, 1].astype(np.int16)
+    steps_W = np.abs(np.diff(rows_HW, axis=1)).mean(axis=0) if image_HW3.shape[1] > 8 else np.zeros(1)
+    values = (
+        luma_HW.mean() / 255.0,
+        luma_HW.std() / 128.0,
+        detail / (1.0 + detail),
+        (luma_HW < 16).mean(),
+        (luma_HW > 240).mean(),
+        _on_grid(steps_W),
+    )
+    return np.array(values, np.float32)
+
+
+def of_sound(sound_N: Array) -> Array:
+    """SOUND of mono samples in -1..1 at 16 kHz. Of no samples: all zeros."""
+    if not len(sound_N):
+        return np.zeros(len(SOUND), np.float32)
+    level = float(np.sqrt(np.mean(np.square(sound_N, dtype=np.float64))))
+    peak = float(np.abs(sound_N).max())
+    power = np.abs(np.fft.rfft(sound_N * np.hanning(len(sound_N)))) ** 2 + _TINY
+    frequency = np.fft.rfftfreq(len(sound_N), 1.0 / RATE)
+    values = (
+        np.clip(1.0 + _decibels(level) / 80.0, 0.0, 1.0),
+        np.clip((_decibels(peak) - _decibels(level)) / 40.0, 0.0, 1.0),
+        np.mean(np.abs(sound_N) >= FULL_SCALE),
+        np.mean(sound_N == 0.0),
+        np.exp(np.mean(np.log(power))) / np.mean(power),
+        power[frequency < WIND_HZ].sum() / power.sum(),
+    )
+    return np.array(values, np.float32)
+
+
+def of_words(text: str, confidence: float | None) -> Array:
+    """WORDS of a transcript; `confidence` in 0..1, None where its maker gave none."""
+    count = min(len(text.split()) / MOST_WORDS, 1.0)
+    return np.array((0.5 if confidence is None else confidence, count, confidence is not None), np.float32)
+
+
+def _decibels(level: float) -> float:
+    return 20.0 * float(np.log10(max(level, 1e-6)))
+
+
+def _on_grid(steps_W: NDArray[np.float64]) -> float:
+    """How far steps between columns at multiples of 8 exceed the others, as a share: coarse JPEG shows its blocks."""
+    at_edges, elsewhere = steps_W[7::8].mean() if len(steps_W) > 7 else 0.0, steps_W.mean()
+    return float(np.clip((at_edges - elsewhere) / (at_edges + elsewhere + 1e-3), 0.0, 1.0))
