@@ -1,0 +1,74 @@
+"""One expert by modality: its tokens alone to log-odds of the classes, calibrated; and how several experts' log-odds are pooled.
+
+Laws:
+1. An expert reads its own modality and nothing else.
+2. An expert has a voice in a class where its modality is present and it can speak of that class; elsewhere its log-odds are the prior's.
+3. Pooled with one voice in a class, the log-odds are that expert's, to the bit; with none, the prior's.
+4. Calibration and what an expert can speak of are buffers: they travel with the weights, and no training step moves them.
+
+Shape key: B windows, M modalities, T tokens, D width of the model, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.fusion.parts import AttentionPool, mlp, project
+from models.fusion.windows import MODALITIES, Stream, Widths, Windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Opinions:
+    """What the experts say of a batch: calibrated log-odds, in what they have a voice (bool), and the prior's log-odds."""
+
+    logits_BMC: Tensor
+    voices_BMC: Tensor
+    prior_C: Tensor
+
+    def pooled(self, weights_BMC: Tensor, strength_BC: Tensor | float = 1.0) -> Tensor:
+        """prior + strength * (weighted mean - prior), (B, C). Weights: 0 without a voice, else a sum of 1. Strength: 1 for one voice."""
+        mean_BC = (weights_BMC * self.logits_BMC).sum(1)
+        pooled_BC = strength_BC * mean_BC - (strength_BC - 1.0) * self.prior_C
+        return torch.where(self.voices_BMC.any(1), pooled_BC, self.prior_C)
+
+
+class Expert(nn.Module):
+    """Tokens of one modality to log-odds, not yet calibrated: project, pool by attention, one hidden layer."""
+
+    def __init__(self, tokens: int, widths: Widths, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.project = project(tokens, widths.model, dropout)
+        self.pool = AttentionPool(widths.model)
+        self.classify = mlp(widths.model, widths.model, widths.classes, dropout)
+
+    def forward(self, stream: Stream) -> Tensor:
+        """(B, C). Without a token: finite, and without a meaning."""
+        logits_BC: Tensor = self.classify(self.pool(self.project(stream.tokens_BTD), stream.mask_BT))
+        return logits_BC
+
+
+class Experts(nn.Module):
+    """All of them. Calibrated log-odds = scale * log-odds + bias, by modality and class (Platt scaling)."""
+
+    scale_MC: Tensor
+    bias_MC: Tensor
+    speaks_MC: Tensor
+
+    def __init__(self, widths: Widths, dropout: float = 0.0) -> None:
+        super().__init__()
+        shape = (len(MODALITIES), widths.classes)
+        self.experts = nn.ModuleDict({name: Expert(widths.tokens[name], widths, dropout) for name in MODALITIES})
+        self.prior_C = nn.Parameter(torch.zeros(widths.classes))
+        self.register_buffer("scale_MC", torch.ones(shape))
+        self.register_buffer("bias_MC", torch.zeros(shape))
+        self.register_buffer("speaks_MC", torch.ones(shape, dtype=torch.bool))
+
+    def forward(self, windows: Windows) -> Opinions:
+        """What each says."""
+        raw_BMC = torch.stack([self.experts[name](stream) for name, stream in windows.streams()], dim=1)
+        voices_BMC = windows.present_BM[:, :, None] & self.speaks_MC
+        logits_BMC = torch.where(voices_BMC, raw_BMC * self.scale_MC + self.bias_MC, self.prior_C)
+        return Opinions(logits_BMC=logits_BMC, voices_BMC=voices_BMC, prior_C=self.prior_C)

@@ -1,0 +1,61 @@
+"""Laws of models/fusion/experts.py and of the two methods that have nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.fusion.experts import Experts
+from models.fusion.log_odds import LogOdds
+from models.fusion.windows import MODALITIES, Windows
+from tests.models.fusion.builders import PATTERNS, WIDTHS, shaken, windows_of
+
+ALL = PATTERNS[-1:].repeat(4, 1)
+
+
+def experts() -> Experts:
+    torch.manual_seed(0)
+    return shaken(Experts(WIDTHS))
+
+
+def test_an_expert_reads_its_own_modality_alone() -> None:
+    made, windows, other = experts(), windows_of(ALL), windows_of(ALL, seed=1)
+    for at, name in enumerate(MODALITIES):
+        mixed = Windows(**{each: stream if each == name else getattr(other, each) for each, stream in windows.streams()})
+        assert torch.equal(made(mixed).logits_BMC[:, at], made(windows).logits_BMC[:, at])
+
+
+def test_a_voice_is_where_a_modality_is_present_and_can_speak() -> None:
+    made = experts()
+    made.speaks_MC[1] = torch.tensor([True, False, True])
+    opinions = made(windows_of(PATTERNS))
+    assert torch.equal(opinions.voices_BMC, PATTERNS[:, :, None] & made.speaks_MC)
+    assert torch.equal(opinions.logits_BMC == made.prior_C, ~opinions.voices_BMC)
+
+
+def test_calibration_is_a_line_by_modality_and_class_and_no_parameter() -> None:
+    made, windows = experts(), windows_of(ALL)
+    raw_BMC = made(windows).logits_BMC
+    made.scale_MC.copy_(torch.arange(9.0).reshape(3, 3))
+    made.bias_MC.fill_(0.5)
+    assert torch.allclose(made(windows).logits_BMC, raw_BMC * torch.arange(9.0).reshape(3, 3) + 0.5)
+    assert {"scale_MC", "bias_MC", "speaks_MC"} <= made.state_dict().keys() - dict(made.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("total", [False, True])
+def test_log_odds_are_the_mean_or_the_sum_relative_to_the_prior(total: bool) -> None:
+    torch.manual_seed(0)
+    method, windows = shaken(LogOdds(WIDTHS, total=total)), windows_of(PATTERNS)
+    opinions, prior_C = method.experts(windows), method.experts.prior_C
+    for at, pattern in enumerate(PATTERNS):
+        said = opinions.logits_BMC[at][pattern] - prior_C
+        expected = prior_C + (said.sum(0) if total or not len(said) else said.mean(0))
+        assert torch.allclose(method(windows)[at], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("total", [False, True])
+def test_one_voice_is_pooled_to_the_bit(total: bool) -> None:
+    torch.manual_seed(0)
+    method, single = shaken(LogOdds(WIDTHS, total=total)), torch.eye(3, dtype=torch.bool)
+    windows = windows_of(single)
+    assert torch.equal(method(windows), method.experts(windows).logits_BMC[single])

@@ -1,0 +1,138 @@
+"""Laws of models/fusion/gated.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.fusion.gated import Gated
+from models.fusion.windows import MODALITIES, Stream, Windows
+from tests.models.fusion.builders import PATTERNS, WIDTHS, made, rows, shaken, train, windows_of
+
+ALL = PATTERNS[-1:].repeat(6, 1)
+SIZE = 512  # windows to learn from
+
+
+def gated(*, seed: int = 0) -> Gated:
+    method = made("gated", seed=seed)
+    assert isinstance(method, Gated)
+    return method
+
+
+def gates_of(method: Gated, windows: Windows) -> Tensor:
+    gates_BMC: Tensor = method.gates(windows, method.experts(windows))
+    return gates_BMC
+
+
+@pytest.mark.parametrize("at", range(len(MODALITIES)))
+def test_with_one_modality_present_the_output_is_its_expert(at: int) -> None:
+    method, only_BM = shaken(gated()), torch.zeros(6, 3, dtype=torch.bool)
+    method.experts.scale_MC.fill_(0.7)
+    method.experts.bias_MC.fill_(-0.3)
+    only_BM[:, at] = True
+    windows = windows_of(ALL).only(only_BM)
+    name, stream = list(windows.streams())[at]
+    assert torch.equal(method(windows), method.experts.experts[name](stream) * 0.7 - 0.3)
+
+
+def test_a_class_that_the_one_modality_cannot_speak_of_stays_at_the_prior() -> None:
+    method = shaken(gated())
+    method.experts.speaks_MC[0, 1] = False
+    logits_BC = method(windows_of(torch.tensor([[True, False, False]])))
+    assert logits_BC[0, 1] == method.experts.prior_C[1] and logits_BC[0, 0] != method.experts.prior_C[0]
+
+
+def without_residual(method: Gated) -> Gated:
+    """A copy with a residual that is zero."""
+    other = gated()
+    other.load_state_dict(method.state_dict())
+    for parameter in other.residual.correct[-1].parameters():
+        nn.init.zeros_(parameter)
+    return other
+
+
+def test_the_residual_is_zero_at_the_start_and_then_counts_only_where_two_are_present() -> None:
+    method, windows = shaken(gated()), windows_of(PATTERNS)
+    assert not gated().residual(windows).any()
+    assert torch.equal((method(windows) != without_residual(method)(windows)).any(1), PATTERNS.sum(1) >= 2)
+
+
+def test_the_residual_counts_in_full_where_gates_are_equal() -> None:
+    method, windows = shaken(gated()), windows_of(PATTERNS[PATTERNS.sum(1) >= 2])
+    nn.init.zeros_(method.gates.evidence_MC)
+    for gate in method.gates.quality.values():
+        for parameter in gate[-1].parameters():
+            nn.init.zeros_(parameter)
+    assert torch.allclose(method(windows) - without_residual(method)(windows), method.residual(windows), atol=1e-5)
+
+
+def test_gates_sum_to_one_over_the_voices_and_are_equal_at_the_start() -> None:
+    windows, voices_BMC = windows_of(PATTERNS), PATTERNS[:, :, None].expand(-1, -1, WIDTHS.classes)
+    learned_BMC = gates_of(shaken(gated()), windows)
+    assert not learned_BMC[~voices_BMC].any()
+    assert torch.allclose(learned_BMC.sum(1), PATTERNS.any(1, keepdim=True).float().expand(-1, WIDTHS.classes))
+    assert torch.allclose(gates_of(gated(), windows), voices_BMC / voices_BMC.sum(1, keepdim=True).clamp(min=1))
+
+
+def test_a_modality_that_is_gated_away_gives_the_pool_of_the_others() -> None:
+    method, windows = without_residual(shaken(gated())), windows_of(ALL)
+    nn.init.constant_(method.gates.quality["audio"][-1].bias, -1e4)
+    without = windows.only(torch.tensor([[True, False, True]]).expand(6, -1))
+    assert torch.allclose(method(windows), method(without), atol=1e-6)
+
+
+def test_of_two_the_one_that_is_not_gated_away_is_the_output_whatever_the_residual_learned() -> None:
+    method, windows = shaken(gated()), windows_of(torch.tensor([[True, True, False]] * 6))
+    nn.init.constant_(method.gates.quality["audio"][-1].bias, -1e4)
+    assert torch.allclose(method(windows), method.experts(windows).logits_BMC[:, 0], atol=1e-6)
+
+
+def test_an_expert_that_shouts_gets_no_more_than_one_that_speaks_up() -> None:
+    method, windows = shaken(gated()), windows_of(ALL)
+    method.experts.scale_MC[1] = 1e3
+    spoken_BMC = gates_of(method, windows)
+    method.experts.scale_MC[1] = 1e6
+    assert torch.allclose(gates_of(method, windows), spoken_BMC, atol=1e-3)
+
+
+def test_growth_is_from_the_mean_to_the_sum_of_the_log_odds() -> None:
+    method, windows = gated(), windows_of(ALL)
+    opinions = method.experts(windows)
+    for growth, factor in ((-30.0, 1 / 3), (30.0, 1.0)):
+        nn.init.constant_(method.growth_C, growth)
+        assert torch.allclose(method(windows), factor * opinions.logits_BMC.sum(1), atol=1e-5)
+
+
+def test_what_the_residual_and_the_gates_learn_moves_no_expert() -> None:
+    method, windows = shaken(gated()), windows_of(ALL)
+    (method.residual(windows).sum() + gates_of(method, windows).square().sum()).backward()
+    assert not any(parameter.grad.any() for parameter in method.experts.parameters() if parameter.grad is not None)
+    assert method.gates.evidence_MC.grad is not None and method.gates.evidence_MC.grad.any()
+
+
+def told_windows(*, seed: int) -> tuple[Windows, Tensor, Tensor]:
+    """Both picture and sound show three random bits, but the sound of every second window is noise, which its first feature says."""
+    random = torch.Generator().manual_seed(seed)
+    target_BC = torch.randint(2, (SIZE, WIDTHS.classes), generator=random).float()
+    bad_B = torch.arange(SIZE) % 2 == 0
+    streams = {}
+    for name, noise in (("frames", 1.5), ("audio", 0.5), ("transcripts", 0.0)):
+        tokens_B1D = torch.randn(SIZE, 1, WIDTHS.tokens[name], generator=random) * noise
+        tokens_B1D[:, 0, :3] += 2.0 * target_BC - 1.0
+        quality_BQ = torch.zeros(SIZE, WIDTHS.quality[name])
+        if name == "audio":
+            tokens_B1D = torch.where(bad_B[:, None, None], 2.0 * torch.randn(tokens_B1D.shape, generator=random), tokens_B1D)
+            quality_BQ[:, 0] = bad_B.float()
+        streams[name] = Stream.of(tokens_B1D, torch.full((SIZE, 1), name != "transcripts"), quality_BQ)
+    return Windows(**streams), target_BC, bad_B
+
+
+def test_a_gate_learns_to_close_where_the_quality_says_that_it_is_noise() -> None:
+    method = gated()
+    windows, target_BC, _ = told_windows(seed=0)
+    train(method, windows, target_BC, steps=60)
+    fresh, _, bad_B = told_windows(seed=1)
+    audio_BC = gates_of(method, fresh)[:, MODALITIES.index("audio")]
+    assert audio_BC[bad_B].mean() < 0.3 < 0.5 < audio_BC[~bad_B].mean()
+    assert torch.equal(gates_of(method, rows(fresh, slice(0, 1)))[0, 2], torch.zeros(WIDTHS.classes))
