@@ -392,6 +392,10 @@ class Alert:
     pace: Pace = Pace.LIVE
 
 
+FRESH = Micros(2 * SECOND)
+"""How long ago an input partition may have been seen to be read to its end, where a `Clock` says that it is caught up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
     """How far an input partition has been read: the running maximum of its arrivals. Caught up: its clock is the tick's `now`."""

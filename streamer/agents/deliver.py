@@ -186,6 +186,7 @@ class Courier(ConsumerRebalanceListener):
             position = first if committed is None or not first <= committed <= end else committed
             if committed is not None and position != committed:
                 log.warning("alerts are gone before they were sent", sink=self.name, partition=tp.partition, first=committed, found=first)
+                self.metrics.lost.labels(STAGE, ALERTS).inc(max(0, first - committed))
             recent = Recent()
             if position > first:
                 async for record in reader.read(ALERTS, max(first, position - REMEMBERED), partition=tp.partition):

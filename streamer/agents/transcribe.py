@@ -18,9 +18,9 @@ import structlog
 from streamer.config import Config
 from streamer.engine import open_recognizer, open_vad
 from streamer.errors import BadRecord, ConfigError, Reason
-from streamer.events import MILLISECOND, Clock, Event, Mark, Message, Micros, Modality, Pace, Record, Track, Transcript, Words
+from streamer.events import FRESH, Clock, Event, Mark, Message, Micros, Modality, Pace, Record, Track, Transcript, Words
 from streamer.kafka.client import Kafka, Producer
-from streamer.kafka.source import FRESH_MS, Batch, Position, ReadLog, Source
+from streamer.kafka.source import Batch, Position, ReadLog, Source
 from streamer.metrics import Metrics
 from streamer.runtime import Runtime, settle
 from streamer.stages import headers as header
@@ -152,8 +152,8 @@ class Transcriber:
             raise
 
     def _tick(self, lane: Lane, clock: Clock, now: Micros) -> None:
-        """That a partition was read to its end may be `FRESH_MS` old, and its broker's clock is not ours."""
-        present = now - self.config.align.skew - FRESH_MS * MILLISECOND
+        """That a partition was read to its end may be `FRESH` old, and its broker's clock is not ours."""
+        present = now - self.config.align.skew - FRESH
         time = Micros(max(clock.arrival, present)) if clock.caught_up else clock.arrival
         for track, pace, segment in lane.listener.tick(time):
             self._say(lane, track, pace, (segment,))

@@ -17,14 +17,14 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from streamer.events import MILLISECOND, Clock, Micros
+from streamer.events import FRESH, MILLISECOND, Clock, Micros
 from streamer.kafka.client import Kafka
 from streamer.kafka.merge import Merge, slices
 from streamer.kafka.readable import Raw
 from streamer.kafka.stateful import Batch, Position
 
 POLL_MS = 100
-FRESH_MS = 2_000  # a partition's end counts as its present end for so long
+FRESH_MS = FRESH // MILLISECOND
 
 log = structlog.get_logger()
 

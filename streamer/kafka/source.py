@@ -30,7 +30,7 @@ from streamer.errors import ConfigError, Transient
 from streamer.kafka import checkpoints
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.fence import Fence
-from streamer.kafka.intake import FRESH_MS, Intake, Part
+from streamer.kafka.intake import Intake, Part
 from streamer.kafka.log import LogReader
 from streamer.kafka.merge import AT_ONCE
 from streamer.kafka.restore import Restorer
@@ -38,7 +38,7 @@ from streamer.kafka.stateful import Batch, Deliver, Position, ReadLog, Stateful
 from streamer.kafka.topics import check_topics
 from streamer.metrics import Metrics
 
-__all__ = ["FRESH_MS", "Batch", "Deliver", "Position", "ReadLog", "Source", "Stateful"]
+__all__ = ["Batch", "Deliver", "Position", "ReadLog", "Source", "Stateful"]
 
 FETCH_WAIT_MS = 50  # how long the broker may hold a fetch open; a partition cannot be asked for again meanwhile
 CHECKPOINT_EVERY = 0.5  # seconds

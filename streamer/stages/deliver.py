@@ -1,7 +1,8 @@
 """Deliver, the rules: what was sent already, what an answer means, how long to wait. No clock, no I/O.
 
 Laws:
-1. Each (id, revision) is sent once; what was sent before a restart is known from the log before the committed offset.
+1. Each (id, revision) is sent once, if its repeat stands within `REMEMBERED` alerts of its partition; what was sent before a restart is
+   known from the log before the committed offset.
 2. 2xx is yes. 408, 425, 429, 5xx and no answer at all mean later: the receiver cannot take it now. So do redirects, 401, 403
    and 404: the address or the secret is wrong, which an operator mends, and no alert may be lost until then. Everything else
    means never: the receiver will not take this alert; 410 (Standard Webhooks): nor any other.
@@ -17,8 +18,9 @@ from enum import StrEnum
 
 from streamer.events import SECOND, Alert, Micros
 
-REMEMBERED = 1_000
-"""Alerts of one partition that are read back, and remembered, to tell duplicates."""
+REMEMBERED = 10_000
+"""Alerts of one partition that are read back, and remembered, to tell duplicates. Killed before its checkpoint, decide writes again what it
+wrote since the last one, half a second before: of a backlog that may be some thousand scores, each with an alert of every rule."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds before the second attempt, and the most there ever is between two."""

@@ -21,7 +21,7 @@ from streamer.config import AlignSettings, Config, KafkaSettings, SessionSetting
 from streamer.demo import free_block
 from streamer.errors import ConfigError
 from streamer.events import (
-    MILLISECOND,
+    FRESH,
     SECOND,
     AudioChunk,
     Clock,
@@ -40,7 +40,6 @@ from streamer.ids import partition_of
 from streamer.kafka.checkpoints import TOPIC
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
-from streamer.kafka.source import FRESH_MS
 from streamer.kafka.stateful import Batch
 from streamer.kafka.topics import create_topics
 from streamer.metrics import Metrics
@@ -373,7 +372,7 @@ async def test_a_batch_that_comes_again_changes_nothing(tansu: KafkaSettings) ->
 
 
 async def test_a_partition_read_to_its_end_is_silent_only_when_no_earlier_arrival_can_be_on_its_way(tansu: KafkaSettings) -> None:
-    edge = T0 + AlignSettings().idle + AlignSettings().skew + FRESH_MS * MILLISECOND
+    edge = T0 + AlignSettings().idle + AlignSettings().skew + FRESH
     async with a_transcriber(tansu, Faulty()) as (state, home):
         await state.handle(batch(chunks(PHRASES[:RATE], Micros(T0 - SECOND)), home))
         for now, caught_up, count in ((edge + SECOND, False, 0), (edge, True, 0), (edge + 1, True, 1)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STAGES, AGENTS, KAFKA = "streamer/stages/", "streamer/agents/", "streamer/kafka/"
-UNITS = tuple(f"tests/stages/test_align{part}.py" for part in ("", "_tracks", "_gap"))
+UNITS = tuple(f"tests/stages/test_align{part}.py" for part in ("", "_tracks", "_gap", "_stale"))
 ALIGNER = (*UNITS, "tests/simulator", "tests/stages/test_align_laws.py")
 DECIDER = (*(f"tests/stages/test_decide{part}.py" for part in ("", "_sent", "_rules", "_laws")), "tests/simulator")
 SOURCE = ("tests/kafka/test_source.py", "tests/kafka/test_merge.py", "tests/kafka/test_order.py")
@@ -176,7 +176,7 @@ MUTANTS = (
         "law 8: caught up is now - skew",
         "a partition read to its end counts as ahead of now",
         STAGES + "align/aligner.py",
-        "Micros(now - self.settings.skew) if clock.caught_up",
+        "Micros(now - self.settings.skew - FRESH) if clock.caught_up",
         "Micros(now + 5 * self.settings.skew) if clock.caught_up",
     ),
     Mutant(
@@ -391,5 +391,53 @@ MUTANTS = (
         "        self._vad.reset()\n",
         "",
         ("tests/stages/test_transcribe.py", "tests/stages/test_transcribe_laws.py"),
+    ),
+    # the log, the group, the way out
+    Mutant(
+        "law 8: an end is as old as its fetch",
+        "what may have arrived since counts as read",
+        STAGES + "align/aligner.py",
+        "now - self.settings.skew - FRESH",
+        "now - self.settings.skew",
+    ),
+    Mutant(
+        "delivery: no silent reset",
+        "a lost offset becomes the log's start, and nobody is told",
+        KAFKA + "client.py",
+        '"auto_offset_reset": "none"',
+        '"auto_offset_reset": "earliest"',
+        (*SOURCE, "tests/agents"),
+    ),
+    Mutant(
+        "delivery: co-located",
+        "partitions that do not belong together are worked on",
+        KAFKA + "source.py",
+        "if partitions != set(self._all(self._topics)):",
+        "if False:",
+        SOURCE,
+    ),
+    Mutant(
+        "delivery: watched",
+        "who stands still stays",
+        KAFKA + "source.py",
+        "if still > STALLED and not self._failure:",
+        "if False:",
+        SOURCE,
+    ),
+    Mutant(
+        "delivery: at home",
+        "a record in another partition than its key's is taken",
+        STAGES + "headers.py",
+        "(home := partition_of(record.key, partitions)) != record.partition:",
+        "(home := partition_of(record.key, partitions)) < 0:",
+        ("tests/stages/test_envelope.py",),
+    ),
+    Mutant(
+        "deliver: once at a sink",
+        "an alert that was sent is sent again",
+        AGENTS + "deliver.py",
+        "if alert in recent:",
+        "if False:",
+        ("tests/agents/test_deliver.py",),
     ),
 )

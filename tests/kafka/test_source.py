@@ -262,6 +262,15 @@ async def test_partitions_that_never_come_end_the_source(monkeypatch: pytest.Mon
             await asyncio.wait_for(bench.source.run_until(asyncio.Event()), 30)
 
 
+async def test_partitions_that_do_not_belong_together_end_the_source(tansu: KafkaSettings) -> None:
+    """A session's topics would meet nowhere: no assignor of ours gives them out so."""
+    async with Bench(tansu) as bench:
+        whole = bench.source.assigned
+        bench.source.assigned = lambda given: whole(set(sorted(given)[1:]))  # type: ignore[method-assign]
+        with pytest.raises(ConfigError, match="do not belong together"):
+            await asyncio.wait_for(bench.source.run_until(asyncio.Event()), 60)
+
+
 async def test_while_partitions_are_restored_the_age_of_their_checkpoints_grows(tansu: KafkaSettings) -> None:
     """A restore that hangs must be seen by whoever watches the age."""
     restored = asyncio.Event()

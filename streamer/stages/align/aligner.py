@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from streamer.config import AlignSettings
 from streamer.errors import Reason
-from streamer.events import Clock, Event, Mark, Micros, Modality, Pace, SessionId, SessionMark, TrackState, Window
+from streamer.events import FRESH, Clock, Event, Mark, Micros, Modality, Pace, SessionId, SessionMark, TrackState, Window
 from streamer.stages.align.outputs import LowWater, Output, Rejected
 from streamer.stages.align.session import Session
 from streamer.stages.align.shared import Gap, Reached, Room, Shared
@@ -109,7 +109,7 @@ class Aligner:
         for modality, clock in clocks.items():
             self._clocks[modality] = max(self._clocks[modality], clock.arrival)
             self._reached[modality] = max(self._clocks[modality], now) if clock.caught_up else self._clocks[modality]
-            self._caught_up[modality] = Micros(now - self.settings.skew) if clock.caught_up else LONG_AGO
+            self._caught_up[modality] = Micros(now - self.settings.skew - FRESH) if clock.caught_up else LONG_AGO
             if clock.caught_up and self._shared.gaps:
                 self._meet(modality, now)
         return Reached(self._reached, min(self._reached.values()), max(self._reached.values()))
