@@ -17,8 +17,8 @@ SessionId = NewType("SessionId", str)
 Micros = NewType("Micros", int)
 """Microseconds since the Unix epoch, UTC, or a length of time in microseconds."""
 
-SECOND = Micros(1_000_000)
-MILLISECOND = Micros(1_000)
+SECOND, MILLISECOND = Micros(1_000_000), Micros(1_000)
+FRESH = Micros(2 * SECOND)  # so long ago an input partition may have been read to its end, where its `Clock` says that it is
 
 
 class Modality(StrEnum):
@@ -390,10 +390,6 @@ class Alert:
     calibrated: bool
     at: Micros
     pace: Pace = Pace.LIVE
-
-
-FRESH = Micros(2 * SECOND)
-"""How long ago an input partition may have been seen to be read to its end, where a `Clock` says that it is caught up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,11 @@ class Metrics:
             ["modality"],
             registry=r,
         )
+        self.reread = Gauge(
+            "streamer_reread_seconds",
+            "Arrival time from the oldest record that a restart would read again to the newest that was read; the worst topic.",
+            registry=r,
+        )
         self.late = Counter("streamer_late_records", "Records beyond the horizon.", ["modality"], registry=r)
         self.duplicates = Counter("streamer_duplicate_records", "Records whose identity was already there.", ["modality"], registry=r)
         self.marks = Counter("streamer_mark_records", "Progress and end marks.", ["modality"], registry=r)

@@ -51,6 +51,7 @@ class Lane:
     clocks: dict[str, Micros]
     end: int
     next: dict[str, int] = field(default_factory=dict)
+    reread: Micros = START
     counted: Counter[tuple[str, Modality]] = field(default_factory=Counter)
 
 
@@ -114,6 +115,10 @@ class Aligning:
             await self._take_over(lane)
             lane.end = max(lane.end, positions[WINDOWS])  # read, though the last offsets may hold no record
         lows = {topic: lane.aligner.low_water(Modality(topic), at) for topic, at in positions.items() if topic != WINDOWS}
+        began = [
+            (lane.clocks.get(topic, low.clock), low.clock) for topic, low in lows.items() if low.clock
+        ]  # 0: before the log's first record
+        lane.reread = Micros(max((clock - low for clock, low in began), default=0))
         oldest = lane.aligner.oldest_out()
         return encode(
             Checkpoint(
@@ -274,6 +279,7 @@ class Aligning:
 
     def _gauge(self) -> None:
         self.clocks.gauge(self.gauged)
+        self.metrics.reread.set(max((lane.reread for lane in self.lanes.values()), default=0) / SECOND)
         tallies = [lane.aligner.tally for lane in self.lanes.values()]
         self.metrics.open_windows.set(sum(tally.open_windows for tally in tallies))
         self.metrics.held_events.set(sum(tally.held_events for tally in tallies))

@@ -19,10 +19,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.bench.breakages import MUTANTS, Mutant
+from tests.bench.breakages import LAWS, Mutant
+from tests.bench.breakages_delivery import RULES
 from tests.bench.report import report, table
 
 ROOT = Path(__file__).parents[2]
+MUTANTS = (*LAWS, *RULES)
 LONGEST = 900  # seconds for the tests of one mutant: one that hangs is caught too
 PARTS = ("streamer", "models", "tests", "deploy", "pyproject.toml", "Makefile")
 CAUGHT = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
