@@ -233,3 +233,26 @@ def test_no_window_waits_for_the_words() -> None:
         driver.log.event(TRANSCRIPTS, second - 2, second - 1.5, arrival=second)
     read(driver)
     assert max(window.end for window in driver.windows if isinstance(window, Window)) == at(2)
+
+
+def test_a_track_of_a_recording_that_ended_long_before_the_others_is_known_to_have_ended_after_a_crash() -> None:
+    """All its events are out: nothing but its end mark would be read again."""
+    log = Log()
+    for second in range(3):
+        log.event(FRAMES, second, arrival=100, session="tape", pace=Pace.RECORDED)
+    ended = log.mark(FRAMES, 3, final=True, arrival=100, session="tape", pace=Pace.RECORDED)
+    for second in range(20):
+        log.event(AUDIO, second, second + 1, arrival=100, session="tape", pace=Pace.RECORDED)
+    log.mark(AUDIO, 20, final=True, arrival=100, session="tape", pace=Pace.RECORDED)
+    driver = Driver(log)
+    driver.append(len(log.all) - 1)
+    driver.read(FRAMES, 100)
+    driver.read(AUDIO, 100)
+    driver.tick()
+    driver.checkpoint()
+    assert driver.saved.low[FRAMES].offset == ended.origin.offset
+    driver.resume()
+    read(driver)
+    mark = driver.windows[-1]
+    assert isinstance(mark, SessionMark) and mark.why is Silence.END
+    assert final(driver.windows) == reference(log)
