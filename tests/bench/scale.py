@@ -41,7 +41,7 @@ from tests.kafka.apache import apache_kafka
 
 PARTITIONS, RUNS = 12, 3
 OUTPUTS = ("windows", "late", "deadletter", "checkpoints")
-SECONDS = {"align": 160, "infer": 64}  # of event time in the backlog: what one worker reads in a quarter of a minute or more
+SECONDS = {"align": 96, "infer": 64}  # of event time in the backlog: some ten seconds of work for one worker, and within the horizon
 LOOK = 0.1  # seconds between two looks at the workers
 DONE = {"align": "streamer_records_read_total", "infer": "streamer_encoded_events_total"}  # infer reads far ahead
 STILL = 3.0  # seconds without progress after which a run is over
