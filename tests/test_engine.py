@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from models import weights
+from models import packages
 from models.classes import CLASSES
 from models.fusion.first import PRIOR, logit
 from streamer.config import InferSettings, TranscribeSettings
@@ -27,7 +27,7 @@ RATE = 16_000
 
 @pytest.fixture(scope="session")
 def home() -> Path:
-    where = weights.resolve(Path(os.environ["STREAMER_HOME"]) if os.environ.get("STREAMER_HOME") else None)
+    where = packages.resolve(Path(os.environ["STREAMER_HOME"]) if os.environ.get("STREAMER_HOME") else None)
     pull_weights(where)
     return where
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from streamer.events import SECOND, Clock, Message, Micros, Modality, Pace
 from streamer.kafka.stateful import Batch
-from streamer.stages.envelope import write_frame, write_mark
+from streamer.stages.envelope import write_audio, write_frame, write_mark, write_transcript
 from tests.agents.test_align_clocks import CONFIG, a_worker
-from tests.builders import SESSION, a_frame, a_record, a_track, at
+from tests.builders import SESSION, a_chunk, a_frame, a_record, a_track, a_transcript, at
 
 
 async def shown_after(minutes: int, message: Message) -> float:
@@ -26,6 +26,17 @@ async def shown_after(minutes: int, message: Message) -> float:
 async def test_where_windows_close_a_restart_reads_seconds_again() -> None:
     mark = write_mark(a_track(Modality.FRAMES, source="cam-2"), at(1))
     assert 0 < await shown_after(3, mark) < 10
+
+
+async def test_where_nothing_comes_any_more_there_is_nothing_to_read_again() -> None:
+    state, _ = await a_worker(CONFIG.model_copy(update={"align": CONFIG.align.model_copy(update={"idle": 5 * SECOND})}))
+    messages = [write_frame(a_frame(0)), write_audio(a_chunk(0)), write_transcript(a_transcript(0))]
+    records = tuple(a_record(message, offset=0, arrival=at(1.1), partitions=1) for message in messages)
+    clocks = {(modality.value, 0): Clock(arrival=at(1.1), caught_up=True) for modality in Modality}
+    for second in range(2, 600, 10):
+        await state.handle(Batch(records=records, clocks=clocks, now=at(second)))  # each is read once: the rest is silence
+        await state.checkpoint(0, {"frames": 1, "audio": 1, "transcripts": 1, "windows": state.lanes[0].end})
+    assert state.metrics.registry.get_sample_value("streamer_reread_seconds") == 0
 
 
 async def test_a_recording_that_is_waited_for_shows() -> None:

