@@ -1,13 +1,16 @@
 """decide: scores in, alerts out, in a Faust agent fed by the source. One record at a time, so that a replay says the same.
 
 State: one record per session in `checkpoints`, written before the checkpoint that commits it. The checkpoint names each
-session's offset, so a session record that is older (a replaced worker wrote it) is noticed, and its scores are read again.
+session's offset, so a session record that is older (a replaced worker wrote it) is noticed, and its scores are read again; and the
+end of `alerts`: what stands behind it at a restart, or was written by another until the next checkpoint, is taken over
+(`Decider.adopt`), unless these rules sent it: then its scores say it again, and until they have, no checkpoint passes it.
 A session is forgotten `Decider.keeps` (of arrival time) after its last record; what it left open is resolved first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,24 +29,32 @@ from streamer.rules import load_rules
 from streamer.runtime import Runtime
 from streamer.stages.decide import Decider, DecideSettings, checked
 from streamer.stages.headers import TRACEPARENT
-from streamer.stages.wire import dead_letter, read_scores, write_alert, write_deadletter
+from streamer.stages.wire import dead_letter, read_alert, read_scores, write_alert, write_deadletter
 
 log = structlog.get_logger()
 
-STAGE, SCORES = "decide", "scores"
+STAGE, SCORES, ALERTS = "decide", "scores", "alerts"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """One partition: where to read on, the arrival clock before that, and the last applied offset of each session."""
+    """One partition: where to read on, the arrival clock before that, and the last applied offset of each session.
+
+    `alerts`: what that partition of `alerts` has before this is known; None: an older version wrote this, and did not say.
+    """
 
     offset: int
     clock: int
     sessions: dict[str, int]
+    alerts: int | None = None
 
 
 @dataclass(slots=True)
 class Deciding:
-    """The state behind the source (`Stateful`). `pending` is what a failed write still owes; `changed` is not yet saved."""
+    """The state behind the source (`Stateful`). `pending` is what a failed write still owes; `changed` is not yet saved.
+
+    `ends`: up to where each partition of `alerts` was read or written; of None, from its next checkpoint on. `logs` reads them.
+    `expected`: what stands there by these rules and was not said again yet, with its offset.
+    """
 
     config: Config
     producer: Producer
@@ -52,14 +63,18 @@ class Deciding:
     homes: dict[SessionId, int] = field(default_factory=dict)
     changed: set[SessionId] = field(default_factory=set)
     clocks: dict[int, Micros] = field(default_factory=dict)
+    logs: dict[int, ReadLog] = field(default_factory=dict)
+    ends: dict[int, int | None] = field(default_factory=dict)
+    expected: dict[int, dict[tuple[str, int], tuple[int, Alert]]] = field(default_factory=lambda: defaultdict(dict))
     pending: list[Message] = field(default_factory=list)
     mute: set[str] = field(default_factory=set)
     told: tuple[int, int] = (0, 0)
 
     async def restore(self, partition: int, saved: Mapping[str, bytes], read: ReadLog) -> Mapping[str, Position]:
         """Take over the sessions' states; where one is older than the checkpoint says, read from there."""
-        del read
+        self.logs[partition], self.ends[partition] = read, 0
         if "" not in saved:
+            await self._take_over(partition)
             return {}
         checkpoint = msgspec.json.decode(saved[""], type=Checkpoint)
         offset = checkpoint.offset
@@ -70,7 +85,8 @@ class Deciding:
             have = self.decider.offset(SessionId(name))
             if name in saved and have < applied:  # one without a record was forgotten just before the end
                 offset = min(offset, have + 1)
-        self.clocks[partition] = Micros(checkpoint.clock)
+        self.clocks[partition], self.ends[partition] = Micros(checkpoint.clock), checkpoint.alerts
+        await self._take_over(partition)
         return {SCORES: Position(offset=offset, clock=Micros(checkpoint.clock))}
 
     async def handle(self, batch: Batch) -> None:
@@ -86,6 +102,10 @@ class Deciding:
 
     async def checkpoint(self, partition: int, positions: Mapping[str, int]) -> bytes:
         """Write the sessions that changed, forget those long silent, and say what that commits."""
+        if (end := positions.get(ALERTS, 0)) > (self.ends.get(partition) or 0):
+            await self._take_over(partition)
+            self.ends[partition] = end  # read, though the last offsets may hold no record
+        self._give_up(partition)
         clock = self.clocks.get(partition, Micros(0))
         gone = [s for s in self.decider.silent_since(Micros(clock - self.decider.keeps)) if self.homes.get(s) == partition]
         for session in gone:
@@ -100,7 +120,8 @@ class Deciding:
             del self.homes[session]
         self._report()
         applied = {str(s): self.decider.offset(s) for s, home in self.homes.items() if home == partition}
-        return msgspec.json.encode(Checkpoint(offset=positions[SCORES], clock=clock, sessions=applied))
+        known = min((offset for offset, _ in self.expected[partition].values()), default=self.ends.get(partition))
+        return msgspec.json.encode(Checkpoint(offset=positions[SCORES], clock=clock, sessions=applied, alerts=known))
 
     async def gap(self, topic: str, partition: int, wanted: int, found: int) -> None:
         """Scores that are gone are windows without a score: they count as negative."""
@@ -114,7 +135,46 @@ class Deciding:
         self.homes.clear()
         self.changed.clear()
         self.clocks.clear()
+        self.logs.clear()
+        self.ends.clear()
+        self.expected.clear()
         self.pending.clear()
+
+    async def _take_over(self, partition: int) -> None:
+        """What others sent since this partition of `alerts` was last known; nothing where that is not known."""
+        end, found = self.ends.get(partition), list[Alert]()
+        if end is None:
+            return
+        async for record in self.logs[partition](ALERTS, end):
+            end = record.offset + 1
+            try:
+                alert = read_alert(record)
+            except BadRecord as exc:
+                log.warning("not an alert", topic=ALERTS, partition=partition, offset=record.offset, error=exc.detail)
+                continue
+            if alert.rules != self.decider.version:
+                found.append(alert)
+            elif not self.decider.knows(alert):
+                self.expected[partition].setdefault((alert.id, alert.revision), (record.offset, alert))
+        self.ends[partition] = end
+        self._adopt(partition, found)
+
+    def _give_up(self, partition: int) -> None:
+        """What these rules sent and did not say again, though all that it can be due to was read: others' alerts were in the way."""
+        clock, expected = self.clocks.get(partition, Micros(0)), self.expected[partition]
+        overdue = {key: alert for key, (_, alert) in expected.items() if alert.at < clock}
+        for key in overdue:
+            del expected[key]
+        self._adopt(partition, overdue.values())
+
+    def _adopt(self, partition: int, found: Collection[Alert]) -> None:
+        if changed := self.decider.adopt(found):
+            log.warning("alerts that are in no checkpoint: taken over", partition=partition, sessions=len(changed))
+        self.changed |= changed
+        self.homes |= dict.fromkeys(changed, partition)
+        behind = {alert.session for alert in found if alert.at > self.clocks.get(partition, 0)}  # its cause is still to be read
+        for session in sorted(changed - behind):
+            self._write(self.decider.review(session))
 
     def _take(self, name: str, value: bytes) -> SessionId:
         try:
@@ -134,6 +194,7 @@ class Deciding:
 
     def _write(self, alerts: Iterable[Alert], keep: Headers = ()) -> None:
         for alert in alerts:
+            self.expected[self.homes[alert.session]].pop((alert.id, alert.revision), None)
             self.metrics.alerts.labels(alert.rule, alert.severity.value, alert.state.value).inc()
             self.pending.append(write_alert(alert, keep=keep))
 
@@ -162,8 +223,9 @@ class Deciding:
 
     async def _send(self) -> None:
         if self.pending:
-            await self.producer.send(self.pending)
-            for message in self.pending:
+            for message, at in zip(self.pending, await self.producer.send(self.pending), strict=True):
+                if message.topic == ALERTS and self.ends.get(at.partition) == at.offset:
+                    self.ends[at.partition] = at.offset + 1
                 self.metrics.written.labels(STAGE, message.topic).inc()
                 self.metrics.written_bytes.labels(STAGE, message.topic).inc(len(message.value or b""))
             self.pending.clear()
@@ -176,4 +238,4 @@ async def run(runtime: Runtime) -> None:
     kafka = Kafka(config.kafka, password=runtime.secrets.get(config.kafka.password_env or ""))
     async with Producer(kafka) as producer:
         stateful = Deciding(config=config, producer=producer, metrics=metrics, decider=decider)
-        await host(runtime, kafka, owner=STAGE, topics=(SCORES,), stateful=stateful, producer=producer)
+        await host(runtime, kafka, owner=STAGE, topics=(SCORES,), outputs=(ALERTS,), stateful=stateful, producer=producer)

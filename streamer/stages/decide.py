@@ -3,6 +3,7 @@
 Laws:
 1. Which episodes exist is a function of the latest revision of each window (stages/episodes.py). Order changes nothing in the end.
 2. What is sent is a function of the records of one `scores` partition, one at a time: a replay gives the same (id, revision, content).
+   What a worker with other rules sent meanwhile is taken over (stages/adopt.py).
 3. The first score of a (window, revision) counts; an older revision, a record at or below the last applied offset, and a score
    that may not alert change nothing.
 4. An alert keeps the id it was first sent with; an episode that overlaps a sent alert is that alert. One that no longer holds is retracted.
@@ -18,7 +19,8 @@ Laws:
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -28,6 +30,7 @@ from streamer.config import AlignSettings
 from streamer.errors import BadRecord, Reason
 from streamer.events import SECOND, Alert, Evidence, Micros, Pace, Scores, SessionId, SessionMark, Silence
 from streamer.rules import Rule, Rules
+from streamer.stages.adopt import adopt
 from streamer.stages.announce import Cause
 from streamer.stages.frozen import LIMIT, freeze, thaw
 from streamer.stages.line import Line, settle
@@ -66,14 +69,15 @@ class DecideSettings:
 class Decider:
     """The state of many sessions. No clock, no I/O: `arrival` and `offset` come with the record.
 
-    `beyond` counts scores that came when their window was frozen, `forced` windows frozen because the state had no room.
+    `version` is that of the rules. `beyond` counts scores that came when their window was frozen, `forced` windows frozen because the
+    state had no room.
     """
 
     def __init__(self, rules: Rules, settings: DecideSettings) -> None:
         self._rules = {rule.id: rule for rule in rules.rules}
         self._judged = {rule.id: _judged(rule, settings.hop) for rule in rules.rules}
         self._settings, self._digest, self._floors = settings, f"{rules.digest}.{settings.hop}", _floors(rules)
-        self._version = rules.digest
+        self.version = rules.digest
         self._sessions: dict[SessionId, SessionMemory] = {}
         self._lines: dict[SessionId, dict[str, Line]] = {}
         self.keeps = Micros(max(HOUR, *(rule.cooldown for rule in rules.rules)))
@@ -87,13 +91,41 @@ class Decider:
         memory.offset, memory.arrival, memory.pace = offset, max(memory.arrival, arrival), record.pace
         if isinstance(record, Scores) and not record.may_alert:
             return []
-        return list(self._apply(memory, record, Cause(at=arrival, rules=self._version)))
+        return list(self._apply(memory, record, Cause(at=arrival, rules=self.version)))
 
     def close(self, session: SessionId) -> list[Alert]:
         """Before a session is forgotten: what is open is resolved, at the time at which it was due to be forgotten."""
         memory = self._sessions[session]
-        cause = Cause(at=Micros(memory.arrival + self.keeps), rules=self._version)
+        cause = Cause(at=Micros(memory.arrival + self.keeps), rules=self.version)
         return [*self._turn(memory, cause), *(alert for line in self._lines_of(memory).values() for alert in line.end(cause))]
+
+    def knows(self, told: Alert) -> bool:
+        """Whether it was said here, or taken over."""
+        memory = self._sessions.get(told.session)
+        mine = memory.rules.get(told.rule) if memory else None
+        return mine is not None and any(sent.id == told.id and sent.revision >= told.revision for sent in mine.sent)
+
+    def adopt(self, alerts: Iterable[Alert]) -> set[SessionId]:
+        """Take over what others sent, in the log's order; the sessions that it changes."""
+        by_id, changed = defaultdict[str, list[Alert]](list), set[SessionId]()
+        for alert in alerts:
+            by_id[alert.id].append(alert)
+        for told in by_id.values():
+            last = told[-1]
+            memory = self._sessions.setdefault(last.session, SessionMemory(session=last.session, arrival=last.at, pace=last.pace))
+            if adopt(memory, told, self._settings.hop):
+                memory.grown += sum(len(msgspec.json.encode(alert)) for alert in told)
+                self._lines.pop(last.session, None)
+                changed.add(last.session)
+        return changed
+
+    def review(self, session: SessionId) -> list[Alert]:
+        """After `adopt`, where all records that the alerts are due to were judged: what these rules did not find is taken back."""
+        memory = self._sessions[session]
+        cause = Cause(at=memory.arrival, rules=self.version)
+        turned = list(self._turn(memory, cause))
+        lines = self._lines_of(memory).values()
+        return turned + [alert for line in lines for alert in line.review(cause, quiet=_quiet(memory))]
 
     def state(self, session: SessionId) -> bytes:
         """A session's memory as a record value; `restore` reads it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Line:
     """Works on `mine`, the rule's part of `memory`. What else it holds follows from them, and is built anew after a restart.
 
     `owner`: the alert of each episode that has one, by the episode's start. `pending`: alerts to be looked at on the next
-    occasion, by id; a look at any other would find nothing to say.
+    occasion, by id; a look at any other would find nothing to say. An alert that is in `pending` alone has no episode (yet).
     """
 
     def __init__(self, memory: SessionMemory, mine: RuleMemory, rule: Rule, *, step: float) -> None:
@@ -30,8 +30,9 @@ class Line:
         seen = [memory.seen[start] for start in sorted(memory.seen) if start >= edge]
         levels = Levels(threshold=judged.threshold, stays=judged.stays, hop=judged.hop)
         self.timeline = Timeline(levels, mine.carry, (_point(judged, one) for one in seen))
-        self.owner = {sent.start: sent for sent in mine.sent if not sent.settled and sent.state is not AlertState.RETRACTED}
-        self.pending = {sent.id: sent for sent in self.owner.values()}
+        held = [sent for sent in mine.sent if not sent.settled and sent.state is not AlertState.RETRACTED]
+        self.owner = {sent.start: sent for sent in held if (found := self.timeline.at(sent.start)) and found.start == sent.start}
+        self.pending = {sent.id: sent for sent in held}
 
     def judge(self, start: Micros | None, cause: Cause, *, quiet: bool) -> Iterator[Alert]:
         """What there is to say after a revision of the window at `start`, or after a mark. `quiet`: nothing follows for now."""
@@ -53,9 +54,37 @@ class Line:
 
     def _look(self, looked: set[str], cause: Cause, *, quiet: bool) -> Iterator[Alert]:
         """Look at the other alerts of which there may be something to say."""
-        for sent in sorted((sent for name, sent in self.pending.items() if name not in looked), key=lambda sent: (sent.start, sent.id)):
-            if episode := self.timeline.at(sent.start):
+        for sent in _in_order(sent for name, sent in self.pending.items() if name not in looked):
+            if episode := self._owned(sent):
                 yield from self._announce(episode, sent, cause, quiet=quiet)
+        yield from self.review(cause, quiet=quiet)
+
+    def review(self, cause: Cause, *, quiet: bool) -> Iterator[Alert]:
+        """Take back what other rules sent (stages/adopt.py) and these do not find."""
+        for sent in _in_order(self.pending.values()):
+            if self._owned(sent) is None and self._unfounded(sent, quiet=quiet):
+                yield from self._take_back(sent, cause)
+
+    def _owned(self, sent: Sent) -> Episode | None:
+        """The episode that the alert is of, if it is of one."""
+        episode = self.timeline.at(sent.start)
+        return episode if episode and self.owner.get(episode.start) is sent else None
+
+    def _unfounded(self, sent: Sent, *, quiet: bool) -> bool:
+        """All windows of an alert without an episode were judged."""
+        newest, hop = self.memory.newest, self.mine.judged.hop
+        near = self.timeline.between(sent.start, sent.last)  # one of them may yet become long enough
+        return quiet or (newest is not None and newest > sent.last and all(episode.closed(newest, hop) for episode in near))
+
+    def _take_back(self, sent: Sent, cause: Cause) -> Iterator[Alert]:
+        """Before the edge these rules judge nothing: there it only ends."""
+        if sent.last >= edge_of(self.memory, self.mine):
+            yield self._retract(sent, cause)
+            return
+        self.pending.pop(sent.id, None)
+        if sent.open:
+            yield say(self.memory, self.rule.id, sent, AlertState.RESOLVED, cause)
+        sent.settle()
 
     def freeze(self, edge: Micros, cause: Cause) -> Iterator[Alert]:
         """Windows before `edge` leave, and change no alert any more."""
@@ -139,6 +168,10 @@ def settle(memory: SessionMemory, rule: str, mine: RuleMemory, before: Micros | 
             if sent.open:
                 yield say(memory, rule, sent, AlertState.RESOLVED, cause)
             sent.settle()
+
+
+def _in_order(alerts: Iterable[Sent]) -> list[Sent]:
+    return sorted(alerts, key=lambda sent: (sent.start, sent.id))
 
 
 def _point(judged: Judged, seen: Seen) -> Point:

@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from streamer.agents.decide import Deciding, run
+from streamer.agents.decide import Checkpoint, Deciding, run
 from streamer.config import Config, InferSettings, KafkaSettings
 from streamer.engine import open_engine
 from streamer.errors import ConfigError
@@ -274,3 +276,124 @@ async def test_rules_that_are_wrong_are_refused_at_the_start(tansu: KafkaSetting
     path.write_text("rules: [{id: a, class: person}]")
     with pytest.raises(ConfigError, match=r"rules\.0\.threshold"):
         await run(runtime_of(tansu, path))
+
+
+# what other rules sent
+
+STRICT = rules(threshold=0.95)
+
+
+async def told(kafka: KafkaSettings) -> list[tuple[int, str]]:
+    return [(alert.revision, alert.state.value) for alert in await alerts(kafka)]
+
+
+def log_of(reader: LogReader, topic: str, offset: int) -> AsyncIterator[Record]:
+    return reader.read(topic, offset, partition=HOME)
+
+
+async def test_killed_between_an_alert_and_its_checkpoint_and_started_with_other_rules(whole: KafkaSettings) -> None:
+    async with Producer(Kafka(whole)) as producer, LogReader(Kafka(whole)) as reader:
+        read = partial(log_of, reader)
+        first, second = deciding(producer), deciding(producer, STRICT)
+        await first.restore(HOME, {}, read)
+        await first.handle(batch(1, (0, scores(9))))
+        saved = {"": await first.checkpoint(HOME, {"scores": 1, "alerts": 0}), HOUSE: first.decider.state(HOUSE)}
+        await first.handle(batch(2, (1, scores(10, 0.9))))
+        assert (await second.restore(HOME, saved, read))["scores"].offset == 1
+        await second.handle(batch(2, (1, scores(10, 0.9)), (2, scores(11)), (3, scores(12))))
+        assert await told(whole) == [(0, "raised"), (1, "retracted")]
+        again = deciding(producer, STRICT)
+        await again.restore(HOME, {"": await second.checkpoint(HOME, {"scores": 4, "alerts": 2}), HOUSE: second.decider.state(HOUSE)}, read)
+        await again.handle(batch(3, (4, scores(13)), (5, mark(20))))
+        assert len(await told(whole)) == 2
+
+
+async def test_what_a_replaced_worker_still_wrote_is_noticed_at_the_next_checkpoint(whole: KafkaSettings) -> None:
+    async with Producer(Kafka(whole)) as producer, LogReader(Kafka(whole)) as reader:
+        first, second = deciding(producer), deciding(producer, STRICT)
+        for worker in (first, second):
+            await worker.restore(HOME, {}, partial(log_of, reader))
+        await second.handle(batch(1, (0, scores(10, 0.9)), (1, scores(11, 0.97))))
+        await first.handle(batch(1, (0, scores(2, 0.9))))
+        with capture_logs() as logs:
+            saved = msgspec.json.decode(await second.checkpoint(HOME, {"scores": 2, "alerts": 2}), type=Checkpoint)
+        assert saved.alerts == 3 and [(entry["log_level"], entry["sessions"]) for entry in logs] == [("warning", 1)]
+        assert await told(whole) == [(0, "raised"), (0, "raised"), (1, "retracted")]  # at once: all that it is due to was read
+
+
+async def test_what_these_rules_sent_comes_again_and_no_checkpoint_passes_it_before(whole: KafkaSettings) -> None:
+    """The next worker may have other rules."""
+    async with Producer(Kafka(whole)) as producer, LogReader(Kafka(whole)) as reader:
+        first, second, third = deciding(producer), deciding(producer), deciding(producer, STRICT)
+        read = partial(log_of, reader)
+        await first.restore(HOME, {}, read)
+        await first.handle(batch(1, (0, scores(9)), (1, scores(10, 0.9))))
+        await second.restore(HOME, {}, read)
+        await second.handle(batch(1, (0, scores(9))))
+        saved = {"": await second.checkpoint(HOME, {"scores": 1, "alerts": 1}), HOUSE: second.decider.state(HOUSE)}
+        assert msgspec.json.decode(saved[""], type=Checkpoint).alerts == 0
+        await third.restore(HOME, saved, read)
+        await third.handle(batch(2, (1, scores(10, 0.9)), (2, scores(11)), (3, scores(12))))
+        assert await told(whole) == [(0, "raised"), (1, "retracted")]
+        await second.handle(batch(1, (1, scores(10, 0.9))))
+        assert msgspec.json.decode(await second.checkpoint(HOME, {"scores": 2, "alerts": 3}), type=Checkpoint).alerts == 3
+
+
+async def test_what_these_rules_sent_and_do_not_say_again_is_taken_over(whole: KafkaSettings) -> None:
+    """Where others' alerts were in the way; once all that it can be due to was read."""
+    async with Producer(Kafka(whole)) as producer, LogReader(Kafka(whole)) as reader:
+        first, second = deciding(producer), deciding(producer)
+        await first.restore(HOME, {}, partial(log_of, reader))
+        await first.handle(batch(1, (0, scores(10, 0.9))))
+        await second.restore(HOME, {}, partial(log_of, reader))
+        await second.handle(batch(1, (0, scores(9)), (1, scores(20))))
+        assert msgspec.json.decode(await second.checkpoint(HOME, {"scores": 2, "alerts": 1}), type=Checkpoint).alerts == 0
+        await second.handle(batch(2, (2, scores(21))))
+        assert msgspec.json.decode(await second.checkpoint(HOME, {"scores": 3, "alerts": 1}), type=Checkpoint).alerts == 2
+        assert await told(whole) == [(0, "raised"), (1, "retracted")]
+
+
+async def test_its_own_writes_are_no_gap(whole: KafkaSettings) -> None:
+    async with Producer(Kafka(whole)) as producer:
+        worker, reads = deciding(producer), list[int]()
+
+        async def read(topic: str, offset: int) -> AsyncIterator[Record]:
+            reads.append(offset)
+            return
+            yield
+
+        await worker.restore(HOME, {}, read)
+        await worker.handle(batch(1, (0, scores(10, 0.9)), (1, mark(20))))
+        await worker.checkpoint(HOME, {"scores": 2, "alerts": 2})
+        assert reads == [0] and await told(whole) == [(0, "raised"), (1, "resolved")]
+
+
+async def test_a_checkpoint_of_an_older_version_takes_nothing_over(whole: KafkaSettings) -> None:
+    """It does not say where `alerts` ended, and all of it may be long settled."""
+    async with Producer(Kafka(whole)) as producer, LogReader(Kafka(whole)) as reader:
+        first, second = deciding(producer), deciding(producer, STRICT)
+        await first.restore(HOME, {}, partial(log_of, reader))
+        await first.handle(batch(1, (0, scores(10, 0.9))))
+        await second.restore(HOME, {"": b'{"offset":1,"clock":1,"sessions":{}}'}, partial(log_of, reader))
+        saved = msgspec.json.decode(await second.checkpoint(HOME, {"scores": 1, "alerts": 1}), type=Checkpoint)
+        assert saved.alerts == 1 and saved.sessions == {}
+
+
+async def test_the_role_ends_what_it_said_by_rules_that_are_gone(broker: KafkaSettings, tmp_path: Path) -> None:
+    """Killed as soon as its alert is to be read, whether that is saved or not."""
+    (old,) = RULES["rules"]
+    files = [tmp_path / "old.yaml", tmp_path / "new.yaml"]
+    for file, rule in zip(files, (old, old | {"threshold": 0.95}), strict=True):
+        file.write_text(yaml.safe_dump({"rules": [rule]}))
+    async with decide(broker, files[0], kill=True):
+        await write(broker, [message(scores(second, 0.9)) for second in range(5)])
+        await until_last(broker, "raised", "updated")
+    async with decide(broker, files[1]):
+        await write(broker, [message(one) for one in (*map(scores, range(5, 9)), mark(30))])
+        await until_last(broker, "resolved", "retracted")
+
+
+async def until_last(kafka: KafkaSettings, *states: str) -> None:
+    async with asyncio.timeout(60):
+        while not (found := await alerts(kafka)) or found[-1].state.value not in states:
+            await asyncio.sleep(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.bench.breakages import AGENTS, ALIGNER, STAGES, Mutant
 
 KAFKA = "streamer/kafka/"
-DECIDER = (*(f"tests/stages/test_decide{part}.py" for part in ("", "_sent", "_rules", "_laws")), "tests/simulator")
+DECIDER = (*(f"tests/stages/test_decide{part}.py" for part in ("", "_adopt", "_sent", "_rules", "_laws")), "tests/simulator")
 SOURCE = ("tests/kafka/test_source.py", "tests/kafka/test_merge.py", "tests/kafka/test_order.py")
 
 RULES = (
@@ -166,6 +166,46 @@ RULES = (
         "have < applied:",
         "have < applied - (1 << 40):",
         ("tests/agents/test_decide.py", "tests/simulator"),
+    ),
+    Mutant(
+        "decide: nothing stays open",
+        "what other rules sent is not taken over",
+        STAGES + "decide.py",
+        "            if adopt(memory, told, self._settings.hop):",
+        "            if False:",
+        DECIDER,
+    ),
+    Mutant(
+        "decide: nothing stays open",
+        "what other rules sent and these do not find is not taken back",
+        STAGES + "line.py",
+        "            if self._owned(sent) is None and self._unfounded(sent, quiet=quiet):",
+        "            if False:",
+        DECIDER,
+    ),
+    Mutant(
+        "decide: nothing stays open",
+        "what a replaced worker wrote is not looked for at a checkpoint",
+        AGENTS + "decide.py",
+        "        if (end := positions.get(ALERTS, 0)) > (self.ends.get(partition) or 0):",
+        "        if (end := 0) > 0:",
+        ("tests/agents/test_decide.py", "tests/simulator"),
+    ),
+    Mutant(
+        "decide: nothing stays open",
+        "a checkpoint passes alerts that were not said again",
+        AGENTS + "decide.py",
+        "        known = min((offset for offset, _ in self.expected[partition].values()), default=self.ends.get(partition))",
+        "        known = self.ends.get(partition)",
+        ("tests/agents/test_decide.py", "tests/simulator"),
+    ),
+    Mutant(
+        "decide: nothing stays open",
+        "the next revision of what was taken over is one that sinks know",
+        STAGES + "adopt.py",
+        "    sent.revision, sent.state, sent.severity = told.revision,",
+        "    sent.revision, sent.state, sent.severity = sent.revision,",
+        DECIDER,
     ),
     # infer and transcribe
     Mutant(

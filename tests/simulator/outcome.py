@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from streamer.config import AlignSettings, Config, KafkaSettings, SessionSettings
 from streamer.events import Alert, Micros, SessionMark, Window
-from streamer.rules import parse_rules
+from streamer.rules import Rules, parse_rules
 from streamer.stages.decide import Decider, DecideSettings
 from streamer.stages.wire import read_alert
 from streamer.topology import HOUR
@@ -15,20 +15,23 @@ from tests.simulator.broker import Broker
 from tests.simulator.schedule import Schedule
 from tests.simulator.workers import Host, Scorer
 
-RULES = parse_rules(
-    {
-        "rules": [
-            {"id": "siren", "class": "siren", "threshold": 0.6, "off_threshold": 0.3, "duration": 0, "cooldown": 0},
-            {"id": "scream", "class": "scream", "threshold": 0.6, "duration": "2s", "cooldown": 0},
-            {"id": "calm", "class": "siren", "threshold": 0.6, "duration": 0, "cooldown": "6s"},
-        ]
-    }
-)
+
+def _rules(siren: float, scream: str) -> Rules:
+    off = {"id": "siren", "class": "siren", "threshold": siren, "off_threshold": 0.3, "duration": 0, "cooldown": 0}
+    long = {"id": "scream", "class": "scream", "threshold": 0.6, "duration": scream, "cooldown": 0}
+    calm = {"id": "calm", "class": "siren", "threshold": 0.6, "duration": 0, "cooldown": "6s"}
+    return parse_rules({"rules": [off, long, calm]})
 
 
-def decider_of(schedule: Schedule) -> Decider:
+RULES = _rules(0.6, "2s")
+OTHERS = {"E": _rules(0.8, "1s")}
+"""The rules of some workers of decide, where a schedule is mixed."""
+
+
+def decider_of(schedule: Schedule, worker: str = "") -> Decider:
     """decide's rules and settings; its horizon is beyond anything that a schedule lasts."""
-    return Decider(RULES, DecideSettings(hop=Micros(schedule.settings.hop), horizon=Micros(HOUR)))
+    rules = OTHERS.get(worker, RULES) if schedule.mixed else RULES
+    return Decider(rules, DecideSettings(hop=Micros(schedule.settings.hop), horizon=Micros(HOUR)))
 
 
 def config_of(schedule: Schedule, kafka: KafkaSettings) -> Config:

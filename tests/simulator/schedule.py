@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -33,7 +33,8 @@ RANDOM_SETTINGS = {
 class Schedule:
     """All that a run depends on. `ahead`: by how much each worker's clock is wrong; `gaps`: retention may overtake.
 
-    A recording may lack a modality that is expected of it: then it ends only when it is given up.
+    A recording may lack a modality that is expected of it: then it ends only when it is given up. `mixed`: decide's workers have
+    different rules, as while a deployment is under way.
     """
 
     seed: int
@@ -42,21 +43,24 @@ class Schedule:
     ahead: dict[str, int]
     gaps: bool
     steps: tuple[Step, ...]
+    mixed: bool = False
 
 
 def generate(seed: int, *, records: int = 45) -> Schedule:
     """The schedule of this seed: always the same."""
     random = Random(seed)
+    mixed = Random(-1 - seed).random() < 0.15
     gaps = random.random() < 0.1
     settings = any_settings(random)
     written = list(writes(random, random.randint(1, records), tape=not gaps and random.random() < 0.5))
     steps = tuple(_mixed(random, written, calm=random.random() < 0.1, gaps=gaps))
+    steps += tuple(_afterwards(random, at((written[-1].arrival - NOON) / SECOND))) if mixed else ()
     tape = tuple(modality for modality in Modality if any(w.message.topic == modality and w.message.key == b"tape" for w in written))
     expected = {LIVE[0]: tuple(m for m in Modality if random.random() < 0.3), TAPE: tape}
     ahead = {name: random.choice((0, 0, -SECOND // 2, SECOND // 2)) for names in WORKERS.values() for name in names}
     if random.random() < 0.15:
         expected[TAPE] = tuple(Modality)
-    return Schedule(seed, settings, expected, ahead, gaps, steps)
+    return Schedule(seed, settings, expected, ahead, gaps, steps, mixed)
 
 
 def any_settings(random: Random) -> AlignSettings:
@@ -149,8 +153,16 @@ def _mixed(random: Random, written: list[Append], *, calm: bool, gaps: bool) -> 
             yield Retain(random.choice(tuple(Modality)).value, random.randrange(PARTITIONS), random.randint(0, 4))
 
 
-def _step(random: Random, *, calm: bool) -> Step:
-    role = random.choices(tuple(WORKERS), (6, 2, 2))[0]
+def _afterwards(random: Random, last: Micros) -> Iterator[Step]:
+    """Windows come out and are scored while decide's workers come and go."""
+    for minute in range(1, 4):
+        yield Wait(Micros(last + minute * 60 * SECOND))
+        for _ in range(30):
+            yield _step(random, calm=False, roles=(3, 3, 6))
+
+
+def _step(random: Random, *, calm: bool, roles: Sequence[int] = (6, 2, 2)) -> Step:
+    role = random.choices(tuple(WORKERS), roles)[0]
     worker = random.choice(WORKERS[role])
     what = random.choices(("read", "save", "crash", "rebalance", "notice"), (60, 12, 0 if calm else 3, 0 if calm else 4, 3))[0]
     fault = None

@@ -19,7 +19,7 @@ import structlog
 
 from streamer.agents import align
 from streamer.agents.align import Aligning
-from streamer.agents.decide import SCORES, Deciding
+from streamer.agents.decide import ALERTS, SCORES, Deciding
 from streamer.agents.host import host
 from streamer.config import KafkaSettings
 from streamer.errors import Transient
@@ -92,8 +92,8 @@ async def work(role: str, schedule: Schedule, settings: KafkaSettings, file: Pat
             aligning = Aligning(config=config, producer=producer, metrics=metrics)
             await host(runtime, kafka, owner=role, topics=align.TOPICS, outputs=(align.WINDOWS,), stateful=aligning, producer=producer)
         else:
-            deciding = Deciding(config=config, producer=producer, metrics=metrics, decider=decider_of(schedule))
-            await host(runtime, kafka, owner=role, topics=(SCORES,), stateful=deciding, producer=producer)
+            deciding = Deciding(config=config, producer=producer, metrics=metrics, decider=decider_of(schedule, file.name))
+            await host(runtime, kafka, owner=role, topics=(SCORES,), outputs=(ALERTS,), stateful=deciding, producer=producer)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from streamer.stages.shed import Shedding
 from streamer.stages.wire import write_scores, write_silence
 from tests.simulator.broker import Broker, Crashed, Door, Fault, Place, by_hand
 
-CHECKPOINTS, WINDOWS, SCORES = "checkpoints", "windows", "scores"
+CHECKPOINTS, WINDOWS, SCORES, ALERTS = "checkpoints", "windows", "scores", "alerts"
 CALM = Shedding(length=SECOND, after=SECOND)  # no frame is left out: a score is a function of its manifest here
 
 
@@ -49,7 +49,7 @@ class Host:
         self, name: str, owner: str, topics: tuple[str, ...], broker: Broker, build: Callable[[Door], Stateful], ahead: int
     ) -> None:
         self.name, self.owner, self.topics, self.broker, self.ahead = name, owner, topics, broker, ahead
-        self.outputs = (WINDOWS,) if owner == "align" else ()
+        self.outputs = (WINDOWS,) if owner == "align" else (ALERTS,)
         self.build = build
         self.alive = False
         self.numbers: tuple[int, ...] = ()

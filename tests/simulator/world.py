@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from streamer.agents.align import TOPICS, Aligning
 from streamer.agents.decide import Deciding
@@ -40,14 +41,13 @@ class World(Outcome):
         for name in WORKERS["infer"]:
             self.workers[name] = Scorer(name, self.broker, self._owns)
         for name in WORKERS["decide"]:
-            self.workers[name] = Host(
-                name, "decide", (SCORES,), self.broker, lambda door: self._deciding(config, door), schedule.ahead[name]
-            )
+            self.workers[name] = Host(name, "decide", (SCORES,), self.broker, partial(self._deciding, config, name), schedule.ahead[name])
         self.story: list[str] | None = [] if tell else None
         self.count = Counter[str]()
 
-    def _deciding(self, config: Config, door: Door) -> Deciding:
-        return Deciding(config=config, producer=door, metrics=METRICS["decide"], decider=decider_of(self.schedule))  # type: ignore[arg-type]
+    def _deciding(self, config: Config, name: str, door: Door) -> Deciding:
+        decider = decider_of(self.schedule, name)
+        return Deciding(config=config, producer=door, metrics=METRICS["decide"], decider=decider)  # type: ignore[arg-type]
 
     def play(self) -> World:
         """All steps, then the end."""
