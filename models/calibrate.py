@@ -8,6 +8,7 @@ Laws:
 4. A pattern with fewer than FEWEST_WINDOWS windows, or than FEWEST positive or negative labels, takes the temperature of the fitted
    pattern that differs in the fewest modalities (of those the one with the most windows, then the first); with none fitted, 1.
 5. Fitting a temperature never makes its pattern's smoothed likelihood worse.
+6. Views (the windows again, with modalities taken away) tell temperatures alone: scales, counts and thresholds take each window once.
 
 Sources: smoothed targets, Platt 1999; Newton's method with back-tracking, Lin, Lin & Weng 2007; temperature by likelihood, Guo et al. 2017.
 Shape key: as in models/calibration.py.
@@ -16,13 +17,14 @@ Shape key: as in models/calibration.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from models.calibration import HOTTEST, LEAST_SCALE, NEVER, PATTERNS, Calibration, Fallback, Scale, Temperature, patterns
-from models.evaluation.alarms import Ints, Timeline, lowest_threshold
+from models.evaluation.alarms import Timeline, lowest_threshold
 from models.evaluation.metrics import Bools, Floats
 from models.fusion.windows import MODALITIES
 
@@ -51,20 +53,29 @@ class Split:
             raise ValueError(f"{int((~self.logits_BC.isfinite()).sum())} logits of split {self.name!r} are not finite")
 
 
-def fit(split: Split, *, per_hour: float) -> Calibration:
-    """Calibrate on that split. `per_hour`: false alarms per hour that a class may make there."""
-    logits_BC = split.logits_BC.detach().double().cpu().numpy()
-    truth_BC, pattern_B = split.truth_BC.bool().cpu().numpy(), patterns(split.present_BM).cpu().numpy()
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Views:
+    """Windows of the calibration split as they would be without some of their modalities, in any number and order."""
+
+    logits_BC: Tensor
+    truth_BC: Tensor
+    present_BM: Tensor
+
+
+def fit(split: Split, *, per_hour: float, views: Views | None = None) -> Calibration:
+    """Calibrate on that split. `per_hour`: false alarms per hour that a class may make there.
+
+    Temperatures are fitted on `views`, or without any on the split itself.
+    """
+    logits_BC, truth_BC = _arrays(split)
     scales = tuple(scale(name, logits_BC[:, c], truth_BC[:, c]) for c, name in enumerate(split.classes))
-    odds_BC = np.array([each.scale for each in scales]) * logits_BC + np.array([each.bias for each in scales])
-    told = [c for c, each in enumerate(scales) if each.fallback is None]
     draft = Calibration(
         split=split.name,
         windows=len(logits_BC),
         hours=split.timeline.hours,
         per_hour=per_hour,
         classes=scales,
-        temperatures=_temperatures(odds_BC[:, told], truth_BC[:, told], pattern_B),
+        temperatures=_temperatures(scales, views or split),
     )
     probability_BC = draft.apply(split.logits_BC.detach().cpu(), split.present_BM.cpu()).numpy()
     thresholds = [lowest_threshold(probability_BC[:, c], truth_BC[:, c], split.timeline, per_hour=per_hour) for c in range(len(scales))]
@@ -122,7 +133,15 @@ def temperature(odds_N: Floats, target_N: Floats) -> float:
     return min(max(math.exp(-(low + high) / 2), 1 / HOTTEST), HOTTEST)
 
 
-def _temperatures(odds_BC: Floats, truth_BC: Bools, pattern_B: Ints) -> dict[str, Temperature]:
+def _arrays(of: Split | Views) -> tuple[Floats, Bools]:
+    return of.logits_BC.detach().double().cpu().numpy(), of.truth_BC.bool().cpu().numpy()
+
+
+def _temperatures(scales: Sequence[Scale], of: Split | Views) -> dict[str, Temperature]:
+    told = [c for c, each in enumerate(scales) if each.fallback is None]
+    logits_BC, truth_BC = (array_BC[:, told] for array_BC in _arrays(of))
+    odds_BC = np.array([scales[c].scale for c in told]) * logits_BC + np.array([scales[c].bias for c in told])
+    pattern_B = patterns(of.present_BM).cpu().numpy()
     count_P = np.bincount(pattern_B, minlength=len(PATTERNS)).tolist()
     target_BC = np.stack([targets(truth_B) for truth_B in truth_BC.T], axis=1) if odds_BC.size else odds_BC
     fitted = {}

@@ -1,7 +1,8 @@
 """What encoders make of one event: each carries its chances, the security classes' probabilities by that event alone.
 
 Chances are uncalibrated. A class that an encoder cannot speak of is absent from its chances; it is not zero.
-Shape key: P patches of a chunk, L sound labels, D width of an embedding, N boxes.
+Quality features (`models/quality.py`) are of the event as it was given, and of that event alone.
+Shape key: P patches of a chunk, L sound labels, D width of an embedding, N boxes, Q quality features.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Seen:
-    """One picture. `boxes_N5` holds people: left, top, right, bottom as shares of the picture, then confidence, best first."""
+    """One picture. `boxes_N5` holds people: left, top, right, bottom as shares of the picture, then confidence, best first.
+
+    `quality_Q`: `quality.PICTURE`.
+    """
 
     chances: Chances
     boxes_N5: Array
+    quality_Q: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,11 +43,12 @@ class Patch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Heard:
-    """One chunk of sound: its patches, their posteriors over the encoder's labels, and their embeddings."""
+    """One chunk of sound: its patches, their posteriors over the encoder's labels, their embeddings, and `quality.SOUND` of each."""
 
     patches: tuple[Patch, ...]
     posteriors_PL: Array
     embeddings_PD: Array
+    quality_PQ: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

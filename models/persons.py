@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from models import quality
 from models.features import Array, Seen
 from models.weights import check_file
 
@@ -53,7 +54,11 @@ class PersonDetector:
         square = cv2.resize(image_HW3, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         corners_1N4, confidence_1N = self._session.run(_OUTPUTS, {_INPUT: square[None]})
         corners_N4, confidence_N = np.asarray(corners_1N4)[0], np.asarray(confidence_1N)[0]
-        return Seen(chances={"person": float(confidence_N.max(initial=0.0))}, boxes_N5=to_boxes(corners_N4, confidence_N))
+        return Seen(
+            chances={"person": float(confidence_N.max(initial=0.0))},
+            boxes_N5=to_boxes(corners_N4, confidence_N),
+            quality_Q=quality.of_picture(image_HW3),
+        )
 
 
 def to_boxes(corners_N4: Array, confidence_N: Array) -> Array:

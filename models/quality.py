@@ -6,6 +6,8 @@ Shape key: H x W picture, N samples, Q quality features.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ _TINY = 1e-12
 
 def of_picture(image_HW3: NDArray[np.uint8]) -> Array:
     """PICTURE of an RGB picture of any size."""
-    luma_HW = cv2.cvtColor(cv2.resize(image_HW3, (SIDE, SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    luma_HW = cv2.resize(cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     detail = cv2.Laplacian(luma_HW, cv2.CV_32F).std() / 32.0
     rows_HW = image_HW3[:: max(1, len(image_HW3) // SIDE), :, 1].astype(np.int16)
     steps_W = np.abs(np.diff(rows_HW, axis=1)).mean(axis=0) if image_HW3.shape[1] > 8 else np.zeros(1)
@@ -50,7 +52,7 @@ def of_sound(sound_N: Array) -> Array:
         return np.zeros(len(SOUND), np.float32)
     level = float(np.sqrt(np.mean(np.square(sound_N, dtype=np.float64))))
     peak = float(np.abs(sound_N).max())
-    power = np.abs(np.fft.rfft(sound_N * np.hanning(len(sound_N)))) ** 2 + _TINY
+    power = np.abs(np.fft.rfft(sound_N * _window(len(sound_N)))) ** 2 + _TINY
     frequency = np.fft.rfftfreq(len(sound_N), 1.0 / RATE)
     values = (
         np.clip(1.0 + _decibels(level) / 80.0, 0.0, 1.0),
@@ -67,6 +69,13 @@ def of_words(text: str, confidence: float | None) -> Array:
     """WORDS of a transcript; `confidence` in 0..1, None where its maker gave none."""
     count = min(len(text.split()) / MOST_WORDS, 1.0)
     return np.array((0.5 if confidence is None else confidence, count, confidence is not None), np.float32)
+
+
+@lru_cache(maxsize=8)
+def _window(length: int) -> NDArray[np.float64]:
+    window_N: NDArray[np.float64] = np.hanning(length)
+    window_N.setflags(write=False)
+    return window_N
 
 
 def _decibels(level: float) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models import quality
 from models.features import Array, Chances, Heard, Patch, Said, Seen
 from models.yamnet import PATCH_SAMPLES, SAMPLE_RATE, patch_starts
 
@@ -40,7 +41,11 @@ class TinyImages:
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Seen]:
         """One result per picture."""
-        return [Seen(chances=self._project(_summary(image)), boxes_N5=np.empty((0, 5), np.float32)) for image in images]
+        return [self._seen(image) for image in images]
+
+    def _seen(self, image: NDArray[np.uint8]) -> Seen:
+        boxes_N5 = np.empty((0, 5), np.float32)
+        return Seen(chances=self._project(_summary(image)), boxes_N5=boxes_N5, quality_Q=quality.of_picture(image))
 
 
 class TinySounds:
@@ -55,7 +60,8 @@ class TinySounds:
 
     def _heard(self, sound: Array) -> Heard:
         starts = patch_starts(len(sound))
-        summaries_PD = np.stack([_summary(sound[start : start + PATCH_SAMPLES]) for start in starts])
+        cut = [sound[start : start + PATCH_SAMPLES] for start in starts]
+        summaries_PD = np.stack([_summary(patch) for patch in cut])
         patches = tuple(
             Patch(
                 start_s=start / SAMPLE_RATE,
@@ -65,7 +71,12 @@ class TinySounds:
             )
             for start, summary_D in zip(starts, summaries_PD, strict=True)
         )
-        return Heard(patches=patches, posteriors_PL=np.zeros((len(starts), 0), np.float32), embeddings_PD=summaries_PD)
+        return Heard(
+            patches=patches,
+            posteriors_PL=np.zeros((len(starts), 0), np.float32),
+            embeddings_PD=summaries_PD,
+            quality_PQ=np.stack([quality.of_sound(patch) for patch in cut]),
+        )
 
 
 class TinyWords:

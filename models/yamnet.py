@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import quality
 from models.audioset import SoundClasses, read_labels
 from models.features import Array, Heard, Patch
 
@@ -167,7 +168,7 @@ class YamnetEncoder:
         found, at = [], 0
         for sound, patches in zip(sounds, cut, strict=True):
             rows = slice(at, at + len(patches))
-            found.append(self._heard(len(sound), [start for start, _ in patches], posteriors_PL[rows], embeddings_PD[rows]))
+            found.append(self._heard(len(sound), patches, posteriors_PL[rows], embeddings_PD[rows]))
             at += len(patches)
         return found
 
@@ -181,7 +182,7 @@ class YamnetEncoder:
                 embeddings.append(embedding_PD.cpu().numpy())
         return np.concatenate(posteriors), np.concatenate(embeddings)
 
-    def _heard(self, samples: int, starts: Sequence[int], posteriors_PL: Array, embeddings_PD: Array) -> Heard:
+    def _heard(self, samples: int, cut: Sequence[tuple[int, Array]], posteriors_PL: Array, embeddings_PD: Array) -> Heard:
         patches = tuple(
             Patch(
                 start_s=start / SAMPLE_RATE,
@@ -189,9 +190,14 @@ class YamnetEncoder:
                 chances=self._classes.chances(posterior_L),
                 labels=self._classes.top(posterior_L),
             )
-            for start, posterior_L in zip(starts, posteriors_PL, strict=True)
+            for (start, _), posterior_L in zip(cut, posteriors_PL, strict=True)
         )
-        return Heard(patches=patches, posteriors_PL=posteriors_PL.copy(), embeddings_PD=embeddings_PD.copy())
+        return Heard(
+            patches=patches,
+            posteriors_PL=posteriors_PL.copy(),
+            embeddings_PD=embeddings_PD.copy(),
+            quality_PQ=np.stack([quality.of_sound(patch[: samples - start]) for start, patch in cut]),
+        )
 
 
 def _patches(sound: Array) -> Iterator[tuple[int, Array]]:

@@ -69,6 +69,10 @@ class Experts(nn.Module):
     def forward(self, windows: Windows) -> Opinions:
         """What each says."""
         raw_BMC = torch.stack([self.experts[name](stream) for name, stream in windows.streams()], dim=1)
-        voices_BMC = windows.present_BM[:, :, None] & self.speaks_MC
-        logits_BMC = torch.where(voices_BMC, raw_BMC * self.scale_MC + self.bias_MC, self.prior_C)
+        return self.heard(raw_BMC * self.scale_MC + self.bias_MC, windows.present_BM)
+
+    def heard(self, odds_BMC: Tensor, present_BM: Tensor) -> Opinions:
+        """The same from calibrated log-odds, whoever made them: where there is no voice they are left out."""
+        voices_BMC = present_BM[:, :, None] & self.speaks_MC
+        logits_BMC = torch.where(voices_BMC, odds_BMC, self.prior_C)
         return Opinions(logits_BMC=logits_BMC, voices_BMC=voices_BMC, prior_C=self.prior_C)

@@ -80,7 +80,10 @@ class Gated(nn.Module):
 
     def forward(self, windows: Windows) -> Tensor:
         """(B, C) logits."""
-        opinions = self.experts(windows)
+        return self.fuse(windows, self.experts(windows))
+
+    def fuse(self, windows: Windows, opinions: Opinions) -> Tensor:
+        """The same from given opinions: gates learn from experts that did not train on the window."""
         gates_BMC = self.gates(windows, opinions)
         count_BC = 1.0 / gates_BMC.square().sum(1).clamp(min=1.0 / len(MODALITIES))
         pooled_BC = opinions.pooled(gates_BMC, count_BC ** torch.sigmoid(self.growth_C))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.calibrate import CAUTIOUS, FEWEST, FEWEST_WINDOWS, Split, fit, platt, scale, targets, temperature
+from models.calibrate import CAUTIOUS, FEWEST, FEWEST_WINDOWS, Split, Views, fit, platt, scale, targets, temperature
 from models.calibration import LEAST_SCALE, NEVER, PATTERNS, Calibration
 from models.evaluation.alarms import Timeline, false_alarms
 
@@ -188,3 +188,18 @@ def test_calibration_makes_overconfident_logits_honest() -> None:
 def test_a_split_that_does_not_fit_together_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         split(np.zeros((3, 1)), np.zeros((3, 1), dtype=bool), **change)
+
+
+def test_views_tell_temperatures_alone() -> None:
+    rng = np.random.default_rng(3)
+    logits_BC, truth_BC = drawn(rng, 2000, [1.0, 1.0], [0.0, -1.0])
+    one = split(logits_BC, truth_BC)
+    doubled_B = torch.arange(2000).repeat(2)
+    present_BM = torch.tensor([[True, True, True], [True, False, False]]).repeat_interleave(2000, dim=0)
+    told = torch.where(present_BM[:, 1:2], one.logits_BC[doubled_B], 3.0 * one.logits_BC[doubled_B])
+    found = fit(one, per_hour=60.0, views=Views(logits_BC=told, truth_BC=one.truth_BC[doubled_B], present_BM=present_BM))
+    plain = fit(one, per_hour=60.0)
+    assert [(each.scale, each.bias, each.positives) for each in found.classes] == [(e.scale, e.bias, e.positives) for e in plain.classes]
+    assert (found.windows, found.hours) == (plain.windows, plain.hours) == (2000, 2000 / 3600)
+    assert found.temperatures[PATTERNS[1]].value == pytest.approx(3.0, rel=0.1)
+    assert found.temperatures[PATTERNS[7]].value == pytest.approx(1.0, rel=0.1)

@@ -1,0 +1,197 @@
+"""Experts: one a modality, trained alone, calibrated, and asked only for what they can tell. Every method with experts shares them.
+
+Laws:
+1. An expert trains and is judged on windows that have its modality, and for classes of which it may speak.
+2. Scale, bias and prior are of the calibration split alone.
+3. Cross-fitted log-odds of a training window come from an expert that saw no window of its recording, trained and calibrated alike, for as
+   many epochs as were best for the one that saw all.
+4. It speaks of a class where on held-out windows (validation, and training as cross-fitted: one split has too few recordings of a class)
+   its AP is above the base rate by more than the margin; never with too few positives, never where its log-odds do not rise with the
+   truth on the calibration split.
+
+Source: cross-fitting, Wolpert, "Stacked generalization", Neural Networks 1992.
+Shape key: as in models/fusion/windows.py; N rows of one modality.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from models.calibrate import scale
+from models.evaluation.metrics import average_precision
+from models.fusion.experts import Expert, Experts
+from models.fusion.windows import MODALITIES, Stream, Widths
+from models.training import losses
+from models.training.augment import shaken_stream
+from models.training.data import CHUNK, Data, chances, draw, folds, precision
+from models.training.loop import generator_of, run, seed_of
+from models.training.recipe import Recipe
+from models.training.stages import Stages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """Experts for one set of splits, seed and recipe. `crossfit_BMC`: calibrated log-odds of training windows that were held out.
+
+    `precision_MC` and `base_MC`: AP and share of positives on held-out windows with the modality; NaN where it may not speak.
+    """
+
+    state: dict[str, Tensor]
+    crossfit_BMC: Tensor
+    precision_MC: Tensor
+    base_MC: Tensor
+    key: str
+
+    @property
+    def speaks_MC(self) -> Tensor:
+        """Of what each speaks."""
+        return self.state["speaks_MC"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Side:
+    """One modality of a split: the windows that have it, and which of their labels count. `here_B`: which windows of the split."""
+
+    stream: Stream
+    truth_NC: Tensor
+    counts_NC: Tensor
+    group_N: Tensor
+    here_B: Tensor
+
+    @classmethod
+    def of(cls, data: Data, name: str, may_C: Tensor, only_B: Tensor | None = None) -> Side:
+        """Of those windows (bool), or of all."""
+        stream: Stream = getattr(data.windows, name)
+        keep_B = stream.present_B if only_B is None else stream.present_B & only_B
+        return cls(
+            stream=some(stream, keep_B),
+            truth_NC=data.truth_BC[keep_B],
+            counts_NC=data.known[keep_B] & may_C,
+            group_N=data.group_B[keep_B],
+            here_B=keep_B,
+        )
+
+
+def some(stream: Stream, row_N: Tensor) -> Stream:
+    """Those windows: row numbers, or bool."""
+    return Stream.of(stream.tokens_BTD[row_N], stream.mask_BT[row_N], stream.quality_BQ[row_N])
+
+
+class ExpertTask:
+    """Trains one expert; `validation` None: without a figure."""
+
+    def __init__(self, model: nn.Module, train: Side, validation: Side | None, recipe: Recipe) -> None:
+        self.model = model
+        self._train, self._validation, self._recipe = train, validation, recipe
+        self._chance_N = chances(train.truth_NC & train.counts_NC, train.group_N, recipe.balance)
+        self._loss = losses.of(recipe, losses.weights(train.truth_NC, train.counts_NC, recipe.most_weight))
+
+    def draw(self, generator: Generator) -> Tensor:
+        """Rows of the modality's windows."""
+        return draw(len(self._train.truth_NC), self._chance_N, generator)
+
+    def loss(self, row_N: Tensor, generator: Generator) -> Tensor:
+        """Of the classes that count."""
+        stream = shaken_stream(some(self._train.stream, row_N), self._recipe, generator)
+        return self._loss(self.model(stream), self._train.truth_NC[row_N], self._train.counts_NC[row_N])
+
+    def score(self) -> float | None:
+        """Mean average precision."""
+        side = self._validation
+        return None if side is None else precision(say(self.model, side.stream), side.truth_NC, side.counts_NC)
+
+
+@torch.no_grad()
+def say(expert: nn.Module, stream: Stream) -> Tensor:
+    """Its log-odds, not calibrated, a chunk at a time."""
+    row_B = torch.arange(len(stream.mask_BT), device=stream.mask_BT.device)
+    return torch.cat([expert(some(stream, at_N)) for at_N in row_B.split(CHUNK)])
+
+
+def learn_experts(train: Data, validation: Data, calibration: Data, widths: Widths, stages: Stages) -> Trained:
+    """All of them, of scaled windows. Deterministic, as `loop.run` is."""
+    recipe = stages.recipe
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(stages.seed, "experts"))
+        experts = Experts(widths).to(train.truth_BC.device)
+    may_MC = _may(train, recipe)
+    crossfit_BMC = torch.zeros(train.size, *may_MC.shape, device=train.truth_BC.device)
+    figure_MC = torch.full((2, *may_MC.shape), math.nan)
+    fold_B = folds(train.group_B, recipe.folds, generator_of(stages.seed, "folds")).to(train.truth_BC.device)
+    for m, name in enumerate(MODALITIES):
+        may_C, expert = may_MC[m], experts.experts[name]
+        sides = [Side.of(data, name, may_C) for data in (train, validation, calibration)]
+        experts.speaks_MC[m] = may_C
+        if not may_C.any() or not all(len(side.truth_NC) for side in sides):
+            experts.speaks_MC[m] = False
+            continue
+        epochs = _learn(expert, sides[0], sides[1], stages, name)
+        (experts.scale_MC[m], experts.bias_MC[m]), fitted_C = _calibrated(expert, sides[2])
+        for fold in range(recipe.folds):
+            other = _fresh(widths, name, stages, fold).to(train.truth_BC.device)
+            _learn(other, Side.of(train, name, may_C, fold_B != fold), None, stages, f"{name}-fold{fold}", epochs)
+            (held_2C, _), here_B = _calibrated(other, sides[2]), fold_B == fold
+            crossfit_BMC[here_B, m] = say(other, some(getattr(train.windows, name), here_B)) * held_2C[0] + held_2C[1]
+        told_NC = torch.cat([crossfit_BMC[sides[0].here_B, m], say(expert, sides[1].stream) * experts.scale_MC[m] + experts.bias_MC[m]])
+        figure_MC[:, m] = _judge(told_NC, sides[:2])
+        experts.speaks_MC[m] &= fitted_C & (figure_MC[0, m] > figure_MC[1, m] + recipe.margin).to(fitted_C.device)
+    experts.prior_C.data.copy_(_prior(calibration))
+    state = {key: tensor.detach().cpu().clone() for key, tensor in experts.state_dict().items()}
+    return Trained(state=state, crossfit_BMC=crossfit_BMC.cpu(), precision_MC=figure_MC[0], base_MC=figure_MC[1], key=stages.key)
+
+
+def _fresh(widths: Widths, name: str, stages: Stages, fold: int) -> Expert:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(stages.seed, "experts", name, fold))
+        return Expert(widths.tokens[name], widths)
+
+
+def _learn(expert: nn.Module, train: Side, validation: Side | None, stages: Stages, name: str, stop: int | None = None) -> int:
+    """The epochs that were best."""
+    stages.set_dropout(expert)
+    return run(ExpertTask(expert, train, validation, stages.recipe), stages.stage(f"expert-{name}", stop=stop)).best_epoch
+
+
+def _may(train: Data, recipe: Recipe) -> Tensor:
+    """Of which classes each may speak: by subject, and by positives, (M, C)."""
+    subjects = dict(recipe.subjects)
+    may_MC = torch.tensor([[name in subjects.get(modality, train.classes) for name in train.classes] for modality in MODALITIES])
+    for m in range(len(MODALITIES)):
+        positive_BC = (train.truth_BC & train.known & train.windows.present_BM[:, m, None]).cpu()
+        groups_C = torch.tensor([len(train.group_B.cpu()[column_B].unique()) for column_B in positive_BC.T])
+        may_MC[m] &= (positive_BC.sum(0) >= recipe.fewest_positives) & (groups_C >= recipe.fewest_groups)
+    return may_MC.to(train.truth_BC.device)
+
+
+def _calibrated(expert: nn.Module, side: Side) -> tuple[Tensor, Tensor]:
+    """Scale and bias, (2, C), and where they could be fitted."""
+    logits_NC = say(expert, side.stream).double().cpu().numpy()
+    truth_NC, counts_NC = side.truth_NC.cpu().numpy(), side.counts_NC.cpu().numpy()
+    columns = [scale(str(c), logits_NC[counts_NC[:, c], c], truth_NC[counts_NC[:, c], c]) for c in range(truth_NC.shape[1])]
+    lines_2C = side.stream.tokens_BTD.new_tensor([[each.scale for each in columns], [each.bias for each in columns]])
+    return lines_2C, side.truth_NC.new_tensor([each.fallback is None for each in columns])
+
+
+def _judge(told_NC: Tensor, sides: Sequence[Side]) -> Tensor:
+    """AP and base rate, (2, C); NaN without a positive."""
+    truth_NC, counts_NC = (torch.cat([getattr(side, what) for side in sides]).cpu().numpy() for what in ("truth_NC", "counts_NC"))
+    score_NC = told_NC.double().cpu().numpy()
+    figure_2C = torch.full((2, truth_NC.shape[1]), math.nan)
+    for c in np.flatnonzero((truth_NC & counts_NC).any(0)):
+        here_N = counts_NC[:, c]
+        found = average_precision(score_NC[here_N, c], truth_NC[here_N, c])
+        figure_2C[:, c] = torch.tensor([found, float(truth_NC[here_N, c].mean())])
+    return figure_2C
+
+
+def _prior(calibration: Data) -> Tensor:
+    """Log-odds of the base rates, one positive and one negative more."""
+    positives_C = (calibration.truth_BC & calibration.known).sum(0)
+    negatives_C = (~calibration.truth_BC & calibration.known).sum(0)
+    return ((positives_C + 1.0) / (negatives_C + 1.0)).log()

@@ -1,0 +1,153 @@
+"""From splits, a recipe and a seed to a head: experts, then what fuses them, then its calibration.
+
+Laws:
+1. The same splits, recipe, seed and number of threads give the same head, to the bit; with checkpoints, also after an interruption.
+2. Weights see the training split; the choice of an epoch validation; that of voices validation and cross-fitted training; calibration,
+   also each expert's, the calibration split.
+3. Training the gates moves no expert: with one modality present the logits are its calibrated expert's, to the bit.
+4. Experts that are passed in must be of the same splits, recipe and seed: else ValueError.
+
+Shape key: as in models/fusion/windows.py; N rows of a batch or of views.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+from torch import nn
+
+from models.calibrate import Split, Views, fit
+from models.calibration import Calibration
+from models.fusion.gated import Gated
+from models.fusion.log_odds import LogOdds
+from models.head import About, FusionHead, Standard
+from models.training.augment import views
+from models.training.data import Data, predict, widths_of
+from models.training.experts import Trained, learn_experts
+from models.training.loop import run, seed_of
+from models.training.recipe import Recipe
+from models.training.stages import Stages
+from models.training.tasks import GateTask, WholeTask
+from models.training.watch import watching
+
+
+def train(
+    method: str,
+    train: Data,
+    validation: Data,
+    calibration: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    experts: Trained | None = None,
+    encoders: str = "",
+    progress: Progress | None = None,
+    log_dir: Path | None = None,
+    checkpoint_dir: Path | None = None,
+    device: str = "cpu",
+) -> FusionHead:
+    """A calibrated head on the CPU. `experts`: of `train_experts`, to share them between methods; `encoders`: their fingerprint.
+
+    ValueError where splits do not fit each other, calibration has no timeline, or checkpoints are of something else.
+    """
+    splits = _splits(train, validation, calibration, device)
+    with watching(progress, log_dir) as watch:
+        stages = Stages(recipe=recipe, seed=seed, key=key_of(splits, recipe, seed), watch=watch, folder=checkpoint_dir)
+        head = _head(method, splits[0], stages, encoders)
+        scaled = [split.with_windows(head.standard(split.windows)) for split in splits]
+        _learn(head.method, scaled, stages, experts, method)
+    head.to("cpu").eval().requires_grad_(False)
+    head.calibration = calibrated(head, calibration, per_hour=recipe.per_hour)
+    return head
+
+
+def train_experts(
+    train: Data,
+    validation: Data,
+    calibration: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    log_dir: Path | None = None,
+    checkpoint_dir: Path | None = None,
+    device: str = "cpu",
+) -> Trained:
+    """The experts alone, for `train(experts=...)` of several methods."""
+    splits = _splits(train, validation, calibration, device)
+    widths = widths_of(train.windows, classes=len(train.classes), model=recipe.model)
+    standard = Standard(widths).to(device).fit(splits[0].windows)
+    scaled = [split.with_windows(standard(split.windows)) for split in splits]
+    with watching(progress, log_dir) as watch:
+        stages = Stages(recipe=recipe, seed=seed, key=key_of(splits, recipe, seed), watch=watch, folder=checkpoint_dir)
+        return learn_experts(scaled[0], scaled[1], scaled[2], widths, stages)
+
+
+def calibrated(head: FusionHead, calibration: Data, *, per_hour: float) -> Calibration:
+    """Scales and thresholds on the windows as they are; temperatures on every window in each pattern that it can have.
+
+    ValueError without a timeline. Labels that are not known count as false.
+    """
+    if calibration.timeline is None:
+        raise ValueError("the calibration split has no timeline")
+    truth_BC, present_BM = calibration.truth_BC & calibration.known, calibration.windows.present_BM
+    row_N, keep_NM = views(present_BM)
+    return fit(
+        Split(
+            name="calibration",
+            classes=head.about.classes,
+            logits_BC=predict(head.logits, calibration.windows),
+            truth_BC=truth_BC,
+            present_BM=present_BM,
+            timeline=calibration.timeline,
+        ),
+        per_hour=per_hour,
+        views=Views(logits_BC=predict(head.logits, calibration.windows, keep_NM, row_N), truth_BC=truth_BC[row_N], present_BM=keep_NM),
+    )
+
+
+def key_of(splits: list[Data], recipe: Recipe, seed: int) -> str:
+    """What weights follow from."""
+    parts = [recipe.digest, str(seed), *(split.digest for split in splits)]
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()
+
+
+def _splits(train: Data, validation: Data, calibration: Data, device: str) -> list[Data]:
+    for split in (validation, calibration):
+        if split.classes != train.classes:
+            raise ValueError(f"classes {split.classes} must be those of the training split, {train.classes}")
+        found, wanted = (widths_of(each.windows, classes=len(each.classes), model=1) for each in (split, train))
+        if found != wanted:
+            raise ValueError(f"widths {found} must be those of the training split, {wanted}")
+    return [split.to(torch.device(device)) for split in (train, validation, calibration)]
+
+
+def _head(method: str, train: Data, stages: Stages, encoders: str) -> FusionHead:
+    widths = widths_of(train.windows, classes=len(train.classes), model=stages.recipe.model)
+    about = About(method=method, widths=widths, classes=train.classes, encoders=encoders, seed=stages.seed, recipe=stages.recipe.digest)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(stages.seed, method))
+        head = FusionHead(about).to(train.truth_BC.device)
+    head.standard.fit(train.windows)
+    return head
+
+
+def _learn(model: nn.Module, scaled: list[Data], stages: Stages, experts: Trained | None, name: str) -> None:
+    train, validation, calibration = scaled
+    stages.set_dropout(model)
+    model.requires_grad_(True)
+    if not isinstance(model, LogOdds | Gated):
+        run(WholeTask(model, train, validation, stages.recipe), stages.stage(name))
+        return
+    if experts is None:
+        widths = widths_of(train.windows, classes=len(train.classes), model=stages.recipe.model)
+        experts = learn_experts(train, validation, calibration, widths, stages)
+    if experts.key != stages.key:
+        raise ValueError("the experts are of other splits, another recipe or seed")
+    model.experts.load_state_dict(experts.state)
+    model.experts.requires_grad_(False)
+    if isinstance(model, Gated):
+        run(GateTask(model, train, validation, experts.crossfit_BMC, stages.recipe), stages.stage(name))
