@@ -63,19 +63,19 @@ class Said:
 class ImageEncoder(Protocol):
     """Pictures (height x width x 3, uint8, RGB, any size) to `Seen`, one each."""
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Seen]:
+    def __call__(self, images: Sequence[NDArray[np.uint8]], /) -> list[Seen]:
         """Blocking; one result per picture."""
 
 
 class SoundEncoder(Protocol):
     """Chunks (float32, 16 kHz, mono) to `Heard`, one each; each depends on its own samples alone."""
 
-    def __call__(self, sounds: Sequence[Array]) -> list[Heard]:
+    def __call__(self, sounds: Sequence[Array], /) -> list[Heard]:
         """Blocking; one result per chunk."""
 
 
 class TextEncoder(Protocol):
     """Transcripts to `Said`, one each."""
 
-    def __call__(self, texts: Sequence[str]) -> list[Said]:
+    def __call__(self, texts: Sequence[str], /) -> list[Said]:
         """Blocking; one result per text."""

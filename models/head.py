@@ -72,6 +72,8 @@ class About:
             sizes[name] = {each: _size(value, f"{name}.{each}") for each, value in _record(sizes[name], set(MODALITIES), name).items()}
         for name in ("classes", "model"):
             _size(sizes[name], name)
+        if _size(sizes["verdicts"] + 1 if isinstance(sizes["verdicts"], int) else None, "verdicts") > sizes["classes"] + 1:
+            raise ValueError(f"about.widths: verdicts={sizes['verdicts']} must not be more than classes={sizes['classes']}")
         for name in ("method", "encoders", "recipe"):
             if not isinstance(record[name], str):
                 raise ValueError(f"about.{name}={record[name]!r} must be text")

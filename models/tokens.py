@@ -82,7 +82,7 @@ class Gathered:
 
 def widths(classes: int, model: int = 64) -> Widths:
     """What a fusion method is built for that reads these tokens."""
-    return Widths(tokens=TOKENS, quality=QUALITY, classes=classes, model=model)
+    return Widths(tokens=TOKENS, quality=QUALITY, classes=classes, model=model, verdicts=CHANCES)
 
 
 def gather(start: int, end: int, events: Iterable[Event]) -> Gathered:

@@ -33,16 +33,16 @@ from models.evaluation.scenes import Scene
 from models.evaluation.scripts import Script
 from models.evaluation.streams import Stream as Watched
 from models.evaluation.streams import Watch, track
-from models.evaluation.truth import HOP_S, LABELS
+from models.evaluation.truth import HOP_S
 from models.fusion.experts import Experts
-from models.fusion.methods import METHODS
+from models.fusion.methods import DEFAULT, METHODS
 from models.fusion.windows import MODALITIES, Stream, Windows
-from models.head import FusionHead, Standard
+from models.head import FusionHead
 from models.recordings import Split
-from models.training.data import Data, predict, widths_of
-from models.training.experts import Trained
+from models.tokens import CHANCES
+from models.training.data import Data, predict
 from models.training.recipe import Recipe
-from models.training.train import train, train_experts
+from models.training.train import key_of, train, train_experts
 
 AUGMENTED = "augmented"
 SCENES: Mapping[Split, int] = {Split.TRAIN: 420, Split.VALIDATION: 140, Split.CALIBRATION: 220, Split.TEST: 180}
@@ -69,7 +69,7 @@ class Bench:
 
     def __init__(self, plan: Plan, media: Media, encoders: Encoders, folder: Path, progress: Progress | None = None) -> None:
         self.plan, self.fingerprint = plan, encoders.fingerprint
-        self._media, self._encoders, self._folder, self._progress = media, encoders.remembering(), folder, progress
+        self._media, self._encoders, self.folder, self._progress = media, encoders.remembering(), folder, progress
         self._libraries = {split: media.library(split, lend=split is not Split.TEST) for split in Split}
         self.scripts = {split: [scripts.draw(split, n, self._libraries[split]) for n in range(plan.scenes[split])] for split in Split}
 
@@ -104,7 +104,7 @@ class Bench:
         def make() -> Examples:
             return build(every, self._media, self._encoders, corrupt=_corrupt(corruption), seed=seed, progress=self._progress, title=title)
 
-        return cached(self._folder, key(every, self._encoders, corruption=corruption, seed=seed), make)
+        return cached(self.folder, key(every, self._encoders, corruption=corruption, seed=seed), make)
 
     def origin(self, *, date: str, command: str, digests: Mapping[str, str]) -> Origin:
         """What the figures rest on."""
@@ -135,38 +135,40 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Learned:
-    """All heads of one seed, and the experts that they share."""
+    """All heads of one seed; those with experts share them."""
 
     seed: int
     heads: Mapping[str, FusionHead]
-    alone: Alone
 
-
-class Alone:
-    """The experts as methods of their own: each one's calibrated probabilities; the prior where it has no voice."""
-
-    def __init__(self, trained: Trained, learned: Windows, recipe: Recipe) -> None:
-        widths = widths_of(learned, classes=len(LABELS), model=recipe.model)
-        self._standard = Standard(widths).fit(learned)
-        self._experts = Experts(widths)
-        self._experts.load_state_dict(trained.state)
-        self._experts.eval().requires_grad_(False)
-
-    def probabilities(self, windows: Windows) -> dict[str, Tensor]:
-        """(B, C) in float64 by modality."""
-        logits_BMC = predict(lambda some: self._experts(self._standard(some)).logits_BMC, windows)
-        return {name: torch.sigmoid(logits_BMC[:, m].double()) for m, name in enumerate(MODALITIES)}
+    @property
+    def experts(self) -> FusionHead:
+        """The head whose experts stand for single modalities."""
+        return self.heads[DEFAULT]
 
 
 def learn(bench: Bench, seed: int, progress: Progress | None = None, *, log_dir: Path | None = None) -> Learned:
-    """Every method of the plan."""
-    splits, recipe = bench.learning(), bench.plan.recipe
-    experts = train_experts(*splits, recipe, seed=seed, progress=progress, log_dir=log_dir)
-    heads = {
-        name: train(name, *splits, recipe, seed=seed, experts=experts, encoders=bench.fingerprint, progress=progress, log_dir=log_dir)
-        for name in bench.plan.methods
-    }
-    return Learned(seed=seed, heads=heads, alone=Alone(experts, splits[0].windows, recipe))
+    """Every method of the plan. A head that lies in the bench's folder, of these splits, recipe and seed, is taken from there."""
+    splits, recipe, experts = bench.learning(), bench.plan.recipe, None
+    folder = bench.folder / f"heads-{key_of(splits, recipe, seed)[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    heads = {}
+    for name in bench.plan.methods:
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            experts = experts or train_experts(*splits, recipe, seed=seed, progress=progress, log_dir=log_dir)
+            more: dict[str, Any] = {"encoders": bench.fingerprint, "progress": progress, "log_dir": log_dir}
+            train(name, *splits, recipe, seed=seed, experts=experts, **more).save(path)
+        heads[name] = FusionHead.load(path)
+    return Learned(seed=seed, heads=heads)
+
+
+def alone(head: FusionHead, windows: Windows) -> dict[str, Tensor]:
+    """What each modality's expert in a head says by itself, calibrated: (B, C) in float64; the prior where it has no voice."""
+    experts = head.method.experts
+    if not isinstance(experts, Experts):
+        raise ValueError(f"{head.about.method} has no experts")
+    logits_BMC = predict(lambda some: experts(head.standard(some)).logits_BMC, windows)
+    return {name: torch.sigmoid(logits_BMC[:, m].double()) for m, name in enumerate(MODALITIES)}
 
 
 def judge(bench: Bench, learned: Mapping[int, Learned], *, date: str, command: str) -> Findings:
@@ -195,7 +197,7 @@ def judge(bench: Bench, learned: Mapping[int, Learned], *, date: str, command: s
 def scores(learned: Learned, windows: Windows) -> dict[str, Tensor]:
     """Probabilities by method, (B, C) in float64; single modalities as `compare.only` names them."""
     found = {name: calibration_of(head).apply(predict(head.logits, windows), windows.present_BM) for name, head in learned.heads.items()}
-    return found | {compare.only(name): probability_BC for name, probability_BC in learned.alone.probabilities(windows).items()}
+    return found | {compare.only(name): probability_BC for name, probability_BC in alone(learned.experts, windows).items()}
 
 
 def calibration_of(head: FusionHead) -> Calibration:
@@ -234,7 +236,13 @@ def watched(bench: Bench, learned: Mapping[int, Learned]) -> StreamTrack:
 
 def data_of(found: Examples) -> Data:
     """Examples as training reads them."""
-    return Data(windows=found.windows, truth_BC=torch.from_numpy(found.truth.truth_BC), group_B=torch.from_numpy(found.truth.group_B))
+    truth = found.truth
+    return Data(
+        windows=found.windows,
+        truth_BC=torch.from_numpy(truth.truth_BC),
+        group_B=torch.from_numpy(truth.group_B),
+        verdicts=CHANCES,
+    )
 
 
 def joined(parts: Sequence[Data]) -> Data:
@@ -252,6 +260,7 @@ def joined(parts: Sequence[Data]) -> Data:
         windows=Windows(**streams),
         truth_BC=torch.cat([part.truth_BC for part in parts]),
         group_B=torch.cat([part.group_B for part in parts]),
+        verdicts=parts[0].verdicts,
     )
 
 

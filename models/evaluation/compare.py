@@ -26,14 +26,12 @@ from models.evaluation.intervals import around, chance, counts
 from models.evaluation.metrics import Bools, Floats, auroc, average_precision, brier, calibration_error
 from models.evaluation.resampled import average_precisions
 from models.evaluation.scripts import Script
-from models.evaluation.truth import LABELS, Truth, events
+from models.evaluation.truth import JOINT, LABELS, Truth, events
 from models.fusion.methods import DEFAULT
 from models.fusion.windows import MODALITIES
 
 BASELINE = "log_odds"
 CLEAN = "clean"
-JOINT = ("intrusion", "breakage")
-"""The classes that two modalities decide together."""
 RESAMPLES = 500
 _ONLY = "only:"
 _BINS = 10

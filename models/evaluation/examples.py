@@ -214,7 +214,7 @@ class _Remembered:
         self._encoder = encoder
         self._found: dict[bytes, Any] = {}
 
-    def __call__(self, events: Sequence[Any]) -> list[Any]:
+    def __call__(self, events: Sequence[Any], /) -> list[Any]:
         """One result per event."""
         distinct = {id(event): event for event in events}
         prints = {at: hashlib.blake2b(_bytes(event), digest_size=16).digest() for at, event in distinct.items()}

@@ -24,8 +24,10 @@ from models.evaluation.metrics import Bools, Floats
 from models.evaluation.scripts import NEAR_S, Script
 from models.recordings import Modality
 
-LABELS = (*CLASSES, "intrusion", "breakage")
-"""The security classes, then those that two modalities decide together."""
+JOINT = ("intrusion", "breakage")
+"""The classes that two modalities decide together."""
+LABELS = (*CLASSES, *JOINT)
+"""The security classes, then those."""
 WINDOW_S, HOP_S = 2.0, 1.0
 ENOUGH_S = 0.3
 JOIN_S = 0.7

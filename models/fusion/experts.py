@@ -6,7 +6,7 @@ Laws:
 3. Pooled with one voice in a class, the log-odds are that expert's, to the bit; with none, the prior's.
 4. Calibration and what an expert can speak of are buffers: they travel with the weights, and no training step moves them.
 
-Shape key: B windows, M modalities, T tokens, D width of the model, C classes.
+Shape key: B windows, M modalities, T tokens, D width of the model, V verdicts, C classes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.fusion.parts import AttentionPool, mlp, project
+from models.fusion.parts import AttentionPool, mlp, project, silent
 from models.fusion.windows import MODALITIES, Stream, Widths, Windows
 
 
@@ -36,18 +36,30 @@ class Opinions:
 
 
 class Expert(nn.Module):
-    """Tokens of one modality to log-odds, not yet calibrated: project, pool by attention, one hidden layer."""
+    """Tokens of one modality to log-odds, not yet calibrated: what its encoder says (the greatest over the tokens), and a correction.
+
+    The correction, of zeros at the start: project, pool by attention, one hidden layer.
+    """
 
     def __init__(self, tokens: int, widths: Widths, dropout: float = 0.0) -> None:
         super().__init__()
         self.project = project(tokens, widths.model, dropout)
         self.pool = AttentionPool(widths.model)
         self.classify = mlp(widths.model, widths.model, widths.classes, dropout)
+        self.verdicts = widths.verdicts
+        if self.verdicts:
+            silent(self.classify)
+            self.trust_CV = nn.Parameter(torch.eye(widths.classes, self.verdicts))
 
     def forward(self, stream: Stream) -> Tensor:
         """(B, C). Without a token: finite, and without a meaning."""
         logits_BC: Tensor = self.classify(self.pool(self.project(stream.tokens_BTD), stream.mask_BT))
-        return logits_BC
+        return logits_BC + self._verdict(stream) if self.verdicts else logits_BC
+
+    def _verdict(self, stream: Stream) -> Tensor:
+        said_BTV = stream.tokens_BTD[:, :, : self.verdicts].masked_fill(~stream.mask_BT[:, :, None], float("-inf"))
+        said_BV = torch.where(stream.present_B[:, None], said_BTV.amax(1), 0.0)
+        return said_BV @ self.trust_CV.T
 
 
 class Experts(nn.Module):

@@ -1,38 +1,35 @@
-"""Gated: calibrated experts, weighed by the quality of what they read, and a small correction by what only both together show.
+"""Gated: calibrated experts, weighed by the quality of what they read, and a small correction by what only several together show.
 
 The default. Gates as in a mixture of experts (Jacobs et al., Neural Computation 1991), over quality instead of content. Evidence adds up
 as count ** growth, between the mean (growth 0) and the sum (growth 1) of log-odds relative to the prior; the count is the gates' effective
-number of voices, 1 / sum of squares (Kish 1965), so that a voice that is gated away does not count.
+number of voices, 1 / sum of squares (Kish 1965), so that a voice that is gated away does not count. The correction reads what the experts
+say of all classes, so that glass with a person is learned from few examples of either (stacking: Wolpert, Neural Networks 1992).
 
 Laws:
 1. With one modality present the output is its expert's, to the bit.
 2. Gates of a class are zero without a voice and sum to one. At the start all voices are equal.
 3. A modality gated to zero is as good as absent from the pool.
-4. The residual counts as far as the gates share: not at all where one has all the weight, in full where two have half each. It is zero
-   at the start, and has its own eyes: what it learns moves no expert.
+4. The residual counts as far as trust is shared, by quality among what is present, with a voice or without: not at all where one modality
+   has all of it, in full where two have half each. It is zero at the start, and what it learns moves no expert. It corrects the classes
+   that modalities decide together: of the others it could only learn which things stood beside each other in training.
 
-Shape key: B windows, M modalities, Q quality features, D width of the residual, C classes.
+Shape key: B windows, M modalities, Q quality features, C classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
 from models.fusion.experts import Experts, Opinions
-from models.fusion.parts import Summaries, masked_softmax, mlp
+from models.fusion.parts import masked_softmax, mlp, silent
 from models.fusion.windows import MODALITIES, Widths, Windows
 
-GATE = 16  # hidden units of a gate
-
-
-def silent(network: nn.Sequential) -> nn.Sequential:
-    """The same, with a last layer of zeros."""
-    for parameter in network[-1].parameters():
-        nn.init.zeros_(parameter)
-    return network
+GATE, RANK = 16, 8  # hidden units of a gate; products of a pair of modalities
+FAR = 5.0
+"""Log-odds from the prior; an expert that is further off says no more."""
 
 
 class Gates(nn.Module):
@@ -46,37 +43,48 @@ class Gates(nn.Module):
         self.quality = nn.ModuleDict({name: silent(mlp(widths.quality[name], GATE, widths.classes)) for name in MODALITIES})
         self.evidence_MC = nn.Parameter(torch.zeros(len(MODALITIES), widths.classes))
 
-    def forward(self, windows: Windows, opinions: Opinions) -> Tensor:
-        """(B, M, C)."""
+    def forward(self, windows: Windows, opinions: Opinions) -> tuple[Tensor, Tensor]:
+        """Gates among the voices, and trust among all that is present; both (B, M, C)."""
         quality_BMC = torch.stack([self.quality[name](stream.quality_BQ) for name, stream in windows.streams()], dim=1)
         leaves_BMC = (opinions.logits_BMC - opinions.prior_C).detach().abs().tanh()
-        return masked_softmax(quality_BMC + self.evidence_MC * leaves_BMC, opinions.voices_BMC, dim=1)
+        gates_BMC = masked_softmax(quality_BMC + self.evidence_MC * leaves_BMC, opinions.voices_BMC, dim=1)
+        return gates_BMC, masked_softmax(quality_BMC, windows.present_BM[:, :, None], dim=1)
 
 
 class Residual(nn.Module):
-    """summaries, learned vectors where one is missing -> a correction of the log-odds."""
+    """What two experts say, multiplied -> a correction of the log-odds: where one says nothing, or is missing, there is none.
 
-    def __init__(self, widths: Widths, dropout: float = 0.0) -> None:
+    Low-rank bilinear pooling (Kim et al., arXiv:1610.04325) of each pair of modalities. `corrects_C`: of which classes (bool).
+    """
+
+    corrects_C: Tensor
+
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        narrow = replace(widths, model=widths.model // 2)
-        self.summaries = Summaries(narrow, dropout, missing=True)
-        self.correct = silent(mlp(len(MODALITIES) * narrow.model, narrow.model, widths.classes, dropout))
+        self.register_buffer("corrects_C", torch.ones(widths.classes, dtype=torch.bool))
+        self.pairs = tuple(combinations(range(len(MODALITIES)), 2))
+        self.first, self.second = (nn.ModuleList(nn.Linear(widths.classes, RANK, bias=False) for _ in self.pairs) for _ in range(2))
+        self.correct = nn.Linear(RANK * len(self.pairs), widths.classes, bias=False)
+        nn.init.zeros_(self.correct.weight)
 
-    def forward(self, windows: Windows) -> Tensor:
+    def forward(self, windows: Windows, opinions: Opinions) -> Tensor:
         """(B, C)."""
-        logits_BC: Tensor = self.correct(self.summaries(windows).flatten(1))
+        leaves_BMC = ((opinions.logits_BMC - opinions.prior_C).detach() / FAR).clamp(-1.0, 1.0)
+        said_BMC = torch.where(windows.present_BM[:, :, None], leaves_BMC, 0.0)
+        both = [self.first[at](said_BMC[:, m]) * self.second[at](said_BMC[:, n]) for at, (m, n) in enumerate(self.pairs)]
+        logits_BC: Tensor = self.correct(torch.cat(both, dim=1)) * self.corrects_C
         return logits_BC
 
 
 class Gated(nn.Module):
-    """experts -> gates -> pool, + residual where the gates share."""
+    """experts -> gates -> pool, + residual where trust is shared."""
 
     def __init__(self, widths: Widths, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.experts = Experts(widths, dropout)
         self.gates = Gates(widths)
         self.growth_C = nn.Parameter(torch.zeros(widths.classes))
-        self.residual = Residual(widths, dropout)
+        self.residual = Residual(widths)
 
     def forward(self, windows: Windows) -> Tensor:
         """(B, C) logits."""
@@ -84,9 +92,9 @@ class Gated(nn.Module):
 
     def fuse(self, windows: Windows, opinions: Opinions) -> Tensor:
         """The same from given opinions: gates learn from experts that did not train on the window."""
-        gates_BMC = self.gates(windows, opinions)
+        gates_BMC, trust_BMC = self.gates(windows, opinions)
         count_BC = 1.0 / gates_BMC.square().sum(1).clamp(min=1.0 / len(MODALITIES))
         pooled_BC = opinions.pooled(gates_BMC, count_BC ** torch.sigmoid(self.growth_C))
-        shared_BC = (2.0 * gates_BMC * (1.0 - gates_BMC)).sum(1).clamp(max=1.0)
-        logits_BC: Tensor = pooled_BC + shared_BC * self.residual(windows)
+        shared_BC = (2.0 * trust_BMC * (1.0 - trust_BMC)).sum(1).clamp(max=1.0)
+        logits_BC: Tensor = pooled_BC + shared_BC * self.residual(windows, opinions)
         return logits_BC

@@ -37,6 +37,13 @@ def mlp(inputs: int, hidden: int, outputs: int, dropout: float = 0.0) -> nn.Sequ
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
+def silent(network: nn.Sequential) -> nn.Sequential:
+    """The same, with a last layer of zeros."""
+    for parameter in network[-1].parameters():
+        nn.init.zeros_(parameter)
+    return network
+
+
 def project(inputs: int, model: int, dropout: float = 0.0) -> nn.Sequential:
     """Tokens of one modality, of any scale, to the width of the model."""
     return nn.Sequential(nn.Linear(inputs, model), nn.LayerNorm(model), nn.GELU(), nn.Dropout(dropout))

@@ -22,12 +22,16 @@ MODALITIES = ("frames", "audio", "transcripts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widths:
-    """What a method is built for: sizes by modality, how many classes, and the width that it works in."""
+    """What a method is built for: sizes by modality, how many classes, and the width that it works in.
+
+    `verdicts`: so many numbers lead each token, what its encoder itself says of the first so many classes; constant where it says nothing.
+    """
 
     tokens: Mapping[str, int]
     quality: Mapping[str, int]
     classes: int
     model: int = 64
+    verdicts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -30,7 +30,8 @@ CHUNK = 1024  # windows predicted at once
 class Data:
     """One split. `group_B` (int): which recording a window is about; `known_BC` (bool): which labels are known, None for all.
 
-    `timeline` says where the windows stand; calibration needs it. Spoilt copies are more windows, of their original's group.
+    `timeline` says where the windows stand; calibration needs it. `verdicts`: see `Widths`. Spoilt copies are more windows, of their
+    original's group.
     """
 
     windows: Windows
@@ -39,6 +40,7 @@ class Data:
     classes: tuple[str, ...] = LABELS
     known_BC: Tensor | None = None
     timeline: Timeline | None = None
+    verdicts: int = 0
 
     def __post_init__(self) -> None:
         B, C = len(self.windows.present_BM), len(self.classes)
@@ -88,13 +90,14 @@ def moved_to(windows: Windows, device: torch.device) -> Windows:
     )
 
 
-def widths_of(windows: Windows, *, classes: int, model: int) -> Widths:
-    """What a method for these windows is built for."""
+def widths_of(data: Data, model: int) -> Widths:
+    """What a method for its windows is built for."""
     return Widths(
-        tokens={name: stream.tokens_BTD.shape[2] for name, stream in windows.streams()},
-        quality={name: stream.quality_BQ.shape[1] for name, stream in windows.streams()},
-        classes=classes,
+        tokens={name: stream.tokens_BTD.shape[2] for name, stream in data.windows.streams()},
+        quality={name: stream.quality_BQ.shape[1] for name, stream in data.windows.streams()},
+        classes=len(data.classes),
         model=model,
+        verdicts=data.verdicts,
     )
 
 

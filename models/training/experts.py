@@ -6,8 +6,8 @@ Laws:
 3. Cross-fitted log-odds of a training window come from an expert that saw no window of its recording, trained and calibrated alike, for as
    many epochs as were best for the one that saw all.
 4. It speaks of a class where on held-out windows (validation, and training as cross-fitted: one split has too few recordings of a class)
-   its AP is above the base rate by more than the margin; never with too few positives, never where its log-odds do not rise with the
-   truth on the calibration split.
+   its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never with too few positives,
+   never where its log-odds do not rise with the truth on the calibration split.
 
 Source: cross-fitting, Wolpert, "Stacked generalization", Neural Networks 1992.
 Shape key: as in models/fusion/windows.py; N rows of one modality.
@@ -141,6 +141,8 @@ def learn_experts(train: Data, validation: Data, calibration: Data, widths: Widt
         told_NC = torch.cat([crossfit_BMC[sides[0].here_B, m], say(expert, sides[1].stream) * experts.scale_MC[m] + experts.bias_MC[m]])
         figure_MC[:, m] = _judge(told_NC, sides[:2])
         experts.speaks_MC[m] &= fitted_C & (figure_MC[0, m] > figure_MC[1, m] + recipe.margin).to(fitted_C.device)
+    best_C = figure_MC[0].nan_to_num(0.0).amax(0)
+    experts.speaks_MC &= (figure_MC[0] >= recipe.outclassed * best_C).to(experts.speaks_MC.device)
     experts.prior_C.data.copy_(_prior(calibration))
     state = {key: tensor.detach().cpu().clone() for key, tensor in experts.state_dict().items()}
     return Trained(state=state, crossfit_BMC=crossfit_BMC.cpu(), precision_MC=figure_MC[0], base_MC=figure_MC[1], key=stages.key)
@@ -155,7 +157,7 @@ def _fresh(widths: Widths, name: str, stages: Stages, fold: int) -> Expert:
 def _learn(expert: nn.Module, train: Side, validation: Side | None, stages: Stages, name: str, stop: int | None = None) -> int:
     """The epochs that were best."""
     stages.set_dropout(expert)
-    return run(ExpertTask(expert, train, validation, stages.recipe), stages.stage(f"expert-{name}", stop=stop)).best_epoch
+    return run(ExpertTask(expert, train, validation, stages.recipe), stages.stage(f"expert-{name}", stop=stop, expert=True)).best_epoch
 
 
 def _may(train: Data, recipe: Recipe) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from models.evaluation.library import SPOKEN
+from models.evaluation.truth import JOINT
 
 Subjects = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -29,12 +30,17 @@ class Recipe:
     """At most; one epoch draws as many windows as there are."""
     patience: int = 6
     """Epochs without a better validation figure, after which training stops."""
+    gate_epochs: int = 12
+    """Of the gates and residual of `gated`: that many, on the same way."""
     warm_up: float = 1.0
     """Epochs in which the learning rate rises; then it falls as a cosine, to 0 at the last of `epochs`."""
     rate: float = 2e-3
     """Greatest learning rate (AdamW)."""
     decay: float = 0.05
     """Weight decay, of matrices alone."""
+    expert_rate: float = 4e-3
+    expert_decay: float = 2.0
+    """The same of experts, which begin as what their encoders say: far from it is where recordings are learned by heart."""
     clip: float = 1.0
     """Greatest norm of a gradient."""
     dropout: float = 0.2
@@ -63,25 +69,29 @@ class Recipe:
     """Parts of the recordings: gates learn from experts that did not train on the window's recording."""
     subjects: Subjects = (("transcripts", SPOKEN),)
     """Classes of which a modality may speak at all; a modality that is not named, of any."""
+    joint: tuple[str, ...] = JOINT
+    """Classes that modalities decide together: what the residual of `gated` may correct."""
     fewest_positives: int = 10
     """Training windows of a class with the modality present: with fewer its expert has no voice in the class."""
     fewest_groups: int = 2
     """The same in recordings: with fewer, no window of the class could be held out."""
     margin: float = 0.03
     """An expert speaks of a class where its AP on held-out windows is above the base rate by more than this."""
+    outclassed: float = 0.25
+    """An expert is silent of a class where that AP is less than this share of the best expert's: a weak voice dilutes a strong one."""
     per_hour: float = 1.0
     """False alarms that a class may make in an hour of the calibration split: where thresholds are."""
 
     def __post_init__(self) -> None:
-        for name in ("model", "batch", "epochs", "patience", "fewest_positives", "fewest_groups"):
+        for name in ("model", "batch", "epochs", "patience", "gate_epochs", "fewest_positives", "fewest_groups"):
             self._demand(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warm_up", "decay", "focus", "distillation", "token_noise", "quality_jitter", "margin", "per_hour"):
+        for name in ("warm_up", "decay", "expert_decay", "focus", "distillation", "token_noise", "quality_jitter", "margin", "per_hour"):
             self._demand(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("rate", "clip"):
+        for name in ("rate", "expert_rate", "clip"):
             self._demand(name, getattr(self, name) > 0, "above 0")
         for name in ("dropout", "token_dropout"):
             self._demand(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        for name in ("balance", "whole"):
+        for name in ("balance", "whole", "outclassed"):
             self._demand(name, 0 <= getattr(self, name) <= 1, "in 0..1")
         self._demand("folds", self.folds >= 2, "at least 2")
         self._demand("most_weight", self.most_weight >= 1, "at least 1")

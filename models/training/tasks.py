@@ -63,12 +63,11 @@ class WholeTask:
 class GateTask:
     """Trains gates, growth and residual of a `Gated` whose experts are frozen. Opinions are looked up, not made again."""
 
-    def __init__(self, model: Gated, train: Data, validation: Data, crossfit_BMC: Tensor, recipe: Recipe) -> None:
+    def __init__(self, model: Gated, train: Data, crossfit_BMC: Tensor, recipe: Recipe) -> None:
         self.model = model
-        self._train, self._validation, self._recipe = train, validation, recipe
+        self._train, self._recipe = train, recipe
         self._crossfit_BMC = crossfit_BMC.to(train.truth_BC.device)
         self._loss = losses.of_plain(train.truth_BC)
-        self._validated_BMC = predict(lambda windows: model.experts(windows).logits_BMC, validation.windows)
 
     def draw(self, generator: Generator) -> Tensor:
         """Every window once."""
@@ -82,17 +81,8 @@ class GateTask:
         full_NC, part_NC = (self.model.fuse(it, self.model.experts.heard(odds_NMC, it.present_BM)) for it in (windows, part))
         return both(self._loss, full_NC, part_NC, self._train.truth_BC[row_N], self._train.known[row_N], self._recipe.distillation)
 
-    @torch.no_grad()
-    def score(self) -> float | None:
-        """Log-likelihood of a label, the mean over the views: gates move log-odds that AP alone would not see."""
-        data = self._validation
-
-        def view(kept_M: Tensor) -> float:
-            windows = data.windows.only(kept_M.to(data.truth_BC.device).expand(data.size, -1))
-            logits_BC = self.model.fuse(windows, self.model.experts.heard(self._validated_BMC, windows.present_BM))
-            return -float(self._loss(logits_BC, data.truth_BC, data.known))
-
-        return float(np.mean([view(kept_M) for kept_M in VIEWS_VM]))
+    def score(self) -> None:
+        """None: validation has too few recordings of what modalities decide together to choose an epoch by."""
 
 
 def both(loss: losses.Loss, full_NC: Tensor, part_NC: Tensor, truth_NC: Tensor, known_NC: Tensor, distillation: float) -> Tensor:

@@ -13,6 +13,7 @@ Shape key: as in models/fusion/windows.py; N rows of a batch or of views.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -78,7 +79,7 @@ def train_experts(
 ) -> Trained:
     """The experts alone, for `train(experts=...)` of several methods."""
     splits = _splits(train, validation, calibration, device)
-    widths = widths_of(train.windows, classes=len(train.classes), model=recipe.model)
+    widths = widths_of(train, recipe.model)
     standard = Standard(widths).to(device).fit(splits[0].windows)
     scaled = [split.with_windows(standard(split.windows)) for split in splits]
     with watching(progress, log_dir) as watch:
@@ -109,7 +110,7 @@ def calibrated(head: FusionHead, calibration: Data, *, per_hour: float) -> Calib
     )
 
 
-def key_of(splits: list[Data], recipe: Recipe, seed: int) -> str:
+def key_of(splits: Sequence[Data], recipe: Recipe, seed: int) -> str:
     """What weights follow from."""
     parts = [recipe.digest, str(seed), *(split.digest for split in splits)]
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
@@ -119,14 +120,14 @@ def _splits(train: Data, validation: Data, calibration: Data, device: str) -> li
     for split in (validation, calibration):
         if split.classes != train.classes:
             raise ValueError(f"classes {split.classes} must be those of the training split, {train.classes}")
-        found, wanted = (widths_of(each.windows, classes=len(each.classes), model=1) for each in (split, train))
+        found, wanted = (widths_of(each, 1) for each in (split, train))
         if found != wanted:
             raise ValueError(f"widths {found} must be those of the training split, {wanted}")
     return [split.to(torch.device(device)) for split in (train, validation, calibration)]
 
 
 def _head(method: str, train: Data, stages: Stages, encoders: str) -> FusionHead:
-    widths = widths_of(train.windows, classes=len(train.classes), model=stages.recipe.model)
+    widths = widths_of(train, stages.recipe.model)
     about = About(method=method, widths=widths, classes=train.classes, encoders=encoders, seed=stages.seed, recipe=stages.recipe.digest)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(stages.seed, method))
@@ -143,11 +144,12 @@ def _learn(model: nn.Module, scaled: list[Data], stages: Stages, experts: Traine
         run(WholeTask(model, train, validation, stages.recipe), stages.stage(name))
         return
     if experts is None:
-        widths = widths_of(train.windows, classes=len(train.classes), model=stages.recipe.model)
+        widths = widths_of(train, stages.recipe.model)
         experts = learn_experts(train, validation, calibration, widths, stages)
     if experts.key != stages.key:
         raise ValueError("the experts are of other splits, another recipe or seed")
     model.experts.load_state_dict(experts.state)
     model.experts.requires_grad_(False)
     if isinstance(model, Gated):
-        run(GateTask(model, train, validation, experts.crossfit_BMC, stages.recipe), stages.stage(name))
+        model.residual.corrects_C.copy_(torch.tensor([name in stages.recipe.joint for name in train.classes]))
+        run(GateTask(model, train, experts.crossfit_BMC, stages.recipe), stages.stage(name, stop=stages.recipe.gate_epochs))

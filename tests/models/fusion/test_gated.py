@@ -21,8 +21,13 @@ def gated(*, seed: int = 0) -> Gated:
 
 
 def gates_of(method: Gated, windows: Windows) -> Tensor:
-    gates_BMC: Tensor = method.gates(windows, method.experts(windows))
+    gates_BMC: Tensor = method.gates(windows, method.experts(windows))[0]
     return gates_BMC
+
+
+def residual_of(method: Gated, windows: Windows) -> Tensor:
+    logits_BC: Tensor = method.residual(windows, method.experts(windows))
+    return logits_BC
 
 
 @pytest.mark.parametrize("at", range(len(MODALITIES)))
@@ -47,24 +52,41 @@ def without_residual(method: Gated) -> Gated:
     """A copy with a residual that is zero."""
     other = gated()
     other.load_state_dict(method.state_dict())
-    for parameter in other.residual.correct[-1].parameters():
-        nn.init.zeros_(parameter)
+    nn.init.zeros_(other.residual.correct.weight)
     return other
 
 
 def test_the_residual_is_zero_at_the_start_and_then_counts_only_where_two_are_present() -> None:
     method, windows = shaken(gated()), windows_of(PATTERNS)
-    assert not gated().residual(windows).any()
+    assert not residual_of(gated(), windows).any()
     assert torch.equal((method(windows) != without_residual(method)(windows)).any(1), PATTERNS.sum(1) >= 2)
 
 
-def test_the_residual_counts_in_full_where_gates_are_equal() -> None:
+def test_what_says_nothing_of_any_class_corrects_nothing_with_the_other() -> None:
+    method, windows = shaken(gated()), windows_of(torch.tensor([[True, True, False]] * 6))
+    method.experts.speaks_MC[0] = False
+    assert not residual_of(method, windows).any()
+
+
+def test_a_modality_without_a_voice_in_the_class_corrects_it_too() -> None:
+    """Whether a person is seen tells what glass means, though pictures know nothing of glass."""
+    method, windows = shaken(gated()), windows_of(torch.tensor([[True, True, False]] * 6))
+    method.experts.speaks_MC[0, 1] = False
+    assert (method(windows) != without_residual(method)(windows))[:, 1].all()
+
+
+def test_only_the_classes_that_it_may_correct_are_corrected() -> None:
+    method, windows = shaken(gated()), windows_of(ALL)
+    method.residual.corrects_C.copy_(torch.tensor([False, True, False]))
+    assert (residual_of(method, windows) != 0).any(0).tolist() == [False, True, False]
+
+
+def test_the_residual_counts_in_full_where_trust_is_equal() -> None:
     method, windows = shaken(gated()), windows_of(PATTERNS[PATTERNS.sum(1) >= 2])
-    nn.init.zeros_(method.gates.evidence_MC)
     for gate in method.gates.quality.values():
         for parameter in gate[-1].parameters():
             nn.init.zeros_(parameter)
-    assert torch.allclose(method(windows) - without_residual(method)(windows), method.residual(windows), atol=1e-5)
+    assert torch.allclose(method(windows) - without_residual(method)(windows), residual_of(method, windows), atol=1e-5)
 
 
 def test_gates_sum_to_one_over_the_voices_and_are_equal_at_the_start() -> None:
@@ -106,7 +128,7 @@ def test_growth_is_from_the_mean_to_the_sum_of_the_log_odds() -> None:
 
 def test_what_the_residual_and_the_gates_learn_moves_no_expert() -> None:
     method, windows = shaken(gated()), windows_of(ALL)
-    (method.residual(windows).sum() + gates_of(method, windows).square().sum()).backward()
+    (residual_of(method, windows).sum() + gates_of(method, windows).square().sum()).backward()
     assert not any(parameter.grad.any() for parameter in method.experts.parameters() if parameter.grad is not None)
     assert method.gates.evidence_MC.grad is not None and method.gates.evidence_MC.grad.any()
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from models.fusion.methods import DEFAULT, METHODS
-from models.fusion.windows import Stream, Widths
+from models.fusion.windows import Stream
+from models.tokens import widths
 from tests.models.fusion.builders import NAN, PATTERNS, WIDTHS, filled, made, padded, rows, shaken, train, windows_of
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -106,6 +107,5 @@ def test_the_same_seed_makes_the_same_method(name: str) -> None:
 
 @every_method
 def test_a_method_is_small_at_the_widths_of_the_bundled_encoders(name: str) -> None:
-    tokens, quality = {"frames": 64, "audio": 1545, "transcripts": 390}, {"frames": 4, "audio": 4, "transcripts": 4}
-    method = METHODS[name](Widths(tokens=tokens, quality=quality, classes=11))
+    method = METHODS[name](widths(11))
     assert sum(parameter.numel() for parameter in method.parameters()) < 400_000

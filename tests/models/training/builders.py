@@ -20,7 +20,19 @@ TOLD = {"frames": (True, False, False), "audio": (True, True, False), "transcrip
 NOISE = {"frames": 0.7, "audio": 0.5, "transcripts": 0.4}
 WIDTH, QUALITY, TOKENS = {"frames": 6, "audio": 10, "transcripts": 4}, {"frames": 2, "audio": 3, "transcripts": 1}, 3
 IN_GROUP = 8  # windows of one recording
-QUICK = Recipe(model=16, batch=64, epochs=8, patience=4, rate=1e-2, dropout=0.0, folds=2, quality_jitter=0.02)
+QUICK = Recipe(
+    model=16,
+    batch=64,
+    epochs=8,
+    gate_epochs=8,
+    patience=4,
+    rate=1e-2,
+    expert_rate=1e-2,
+    expert_decay=0.05,
+    dropout=0.0,
+    folds=2,
+    quality_jitter=0.02,
+)
 
 
 def data(

@@ -145,7 +145,16 @@ def test_a_recipe_cannot_be_wrong(name: str, value: object) -> None:
 
 
 def test_a_digest_changes_with_every_field() -> None:
-    other: dict[str, Any] = {"loss": "focal", "subjects": (), "token_dropout": 0.3, "dropout": 0.3, "balance": 0.3, "whole": 0.3}
+    other: dict[str, Any] = {
+        "loss": "focal",
+        "subjects": (),
+        "joint": (),
+        "outclassed": 0.3,
+        "token_dropout": 0.3,
+        "dropout": 0.3,
+        "balance": 0.3,
+        "whole": 0.3,
+    }
     digests = set()
     for name in (each.name for each in fields(Recipe)):
         value = other[name] if name in other else getattr(QUICK, name) + 1

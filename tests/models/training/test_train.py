@@ -21,7 +21,7 @@ from models.training.experts import Trained
 from models.training.train import train, train_experts
 from tests.models.training.builders import CLASSES, TOLD, data, quick, splits, without
 
-SHORT = quick(epochs=2)
+SHORT, LONG = quick(epochs=2), quick(epochs=30, gate_epochs=30)
 SPOILT = {"size": 640, "spoilt": 0.5, "absent": 0.0, "noise": {"frames": 1.6, "audio": 0.8}}
 
 
@@ -42,7 +42,7 @@ def short() -> Trained:
 def told() -> tuple[tuple[Data, Data, Data], Trained]:
     """Sound that is noise in every second window, pictures that are never clear."""
     every = splits(**SPOILT)
-    return every, train_experts(*every, quick(), seed=0)
+    return every, train_experts(*every, LONG, seed=0)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -110,7 +110,7 @@ def test_gates_learn_to_trust_what_its_quality_says_is_good(told: tuple[tuple[Da
         made = windows_of(test)
         return precision(head.logits(made.windows)[:, [c]], made.truth_BC[:, [c]], made.known[:, [c]])
 
-    heads = {name: train(name, one, two, three, quick(), seed=0, experts=experts) for name in ("gated", "log_odds", "concatenation")}
+    heads = {name: train(name, one, two, three, LONG, seed=0, experts=experts) for name in ("gated", "log_odds", "concatenation")}
     gated = heads["gated"]
     alone = [ap(gated, lambda it, left=name: it.with_windows(without(it.windows, left))) for name in ("frames", "audio")]
     assert ap(gated) > max(alone) - 0.01
@@ -118,7 +118,7 @@ def test_gates_learn_to_trust_what_its_quality_says_is_good(told: tuple[tuple[Da
     assert ap(gated) > ap(heads["concatenation"]) - 0.01
     assert isinstance(gated.method, Gated)
     scaled = gated.standard(test.windows)
-    audio_B = gated.method.gates(scaled, gated.method.experts(scaled))[:, 1, c]
+    audio_B = gated.method.gates(scaled, gated.method.experts(scaled))[0][:, 1, c]
     spoilt_B = test.windows.audio.quality_BQ[:, 0] > 2.5
     assert audio_B[spoilt_B].mean() < 0.35 < 0.5 < audio_B[~spoilt_B].mean()
 
