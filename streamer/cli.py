@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamer import __version__
+from streamer.cli_models import commands
 from streamer.config import ID, Config, WebhookSinkSettings, load
 from streamer.errors import ConfigError, StreamerError
 from streamer.topology import PIPELINE, ROLES
@@ -52,6 +53,9 @@ console = Console(markup=False, emoji=False)
 def home() -> Path:
     """Where weights, the broker's files and the demo's output live: STREAMER_HOME, or a folder in the user's cache."""
     return Path(os.environ.get("STREAMER_HOME") or Path.home() / ".cache" / "streamer").absolute()
+
+
+app.add_typer(commands(home), name="models")
 
 
 def with_home(config: Config) -> Config:

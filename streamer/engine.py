@@ -1,4 +1,4 @@
-"""The only file that imports `models`: it gives the stages an engine, a voice detector and a recognizer.
+"""The only file of the pipeline that imports `models` (`lab.py` trains): an engine, a voice detector and a recognizer for the stages.
 
 A window's score is a first, UNCALIBRATED fusion (`models/fusion/first.py`); `Profile` says what each profile is made of. Everything
 here is blocking and stays in the thread that calls it.

@@ -164,7 +164,7 @@ def learn(bench: Bench, seed: int, progress: Progress | None = None, *, log_dir:
 
 def alone(head: FusionHead, windows: Windows) -> dict[str, Tensor]:
     """What each modality's expert in a head says by itself, calibrated: (B, C) in float64; the prior where it has no voice."""
-    experts = head.method.experts
+    experts = getattr(head.method, "experts", None)
     if not isinstance(experts, Experts):
         raise ValueError(f"{head.about.method} has no experts")
     logits_BMC = predict(lambda some: experts(head.standard(some)).logits_BMC, windows)
