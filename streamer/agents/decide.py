@@ -4,7 +4,8 @@ State: one record per session in `checkpoints`, written before the checkpoint th
 session's offset, so a session record that is older (a replaced worker wrote it) is noticed, and its scores are read again; and the
 end of `alerts`: what stands behind it at a restart, or was written by another until the next checkpoint, is taken over
 (`Decider.adopt`), unless these rules sent it: then its scores say it again, and until they have, no checkpoint passes it.
-A session is forgotten `Decider.keeps` (of arrival time) after its last record; what it left open is resolved first.
+A session is forgotten `Decider.keeps` (of arrival time) after its last record; what it left open is resolved first. Its record goes one
+checkpoint later: until none names it, a restart needs to know what it had said.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Deciding:
     """The state behind the source (`Stateful`). `pending` is what a failed write still owes; `changed` is not yet saved.
 
     `ends`: up to where each partition of `alerts` was read or written; of None, from its next checkpoint on. `logs` reads them.
-    `expected`: what stands there by these rules and was not said again yet, with its offset.
+    `expected`: what stands there by these rules and was not said again yet, with its offset; `mixed`: partitions where others'
+    alerts were taken over. `gone`: sessions that no checkpoint names any more, whose records go with the next one.
     """
 
     config: Config
@@ -66,6 +68,8 @@ class Deciding:
     logs: dict[int, ReadLog] = field(default_factory=dict)
     ends: dict[int, int | None] = field(default_factory=dict)
     expected: dict[int, dict[tuple[str, int], tuple[int, Alert]]] = field(default_factory=lambda: defaultdict(dict))
+    mixed: set[int] = field(default_factory=set)
+    gone: dict[int, set[SessionId]] = field(default_factory=lambda: defaultdict(set))
     pending: list[Message] = field(default_factory=list)
     mute: set[str] = field(default_factory=set)
     told: tuple[int, int] = (0, 0)
@@ -111,10 +115,12 @@ class Deciding:
         for session in gone:
             self._write(self.decider.close(session))
         await self._send()
-        changed = sorted(s for s in self.changed if self.homes[s] == partition and s not in gone)
+        changed = sorted(s for s in {*self.changed, *gone} if self.homes[s] == partition)
         states = [checkpoints.message(STAGE, partition, self.decider.state(s), name=s) for s in changed]
-        await self.producer.send([*states, *(checkpoints.message(STAGE, partition, None, name=s) for s in gone)])
-        self.changed -= {*changed, *gone}
+        buried = sorted(s for s in self.gone[partition] if s not in self.homes)
+        await self.producer.send([*states, *(checkpoints.message(STAGE, partition, None, name=s) for s in buried)])
+        self.changed -= {*changed}
+        self.gone[partition] = {*gone}
         for session in gone:
             self.decider.forget(session)
             del self.homes[session]
@@ -138,6 +144,8 @@ class Deciding:
         self.logs.clear()
         self.ends.clear()
         self.expected.clear()
+        self.mixed.clear()
+        self.gone.clear()
         self.pending.clear()
 
     async def _take_over(self, partition: int) -> None:
@@ -157,15 +165,20 @@ class Deciding:
             elif not self.decider.knows(alert):
                 self.expected[partition].setdefault((alert.id, alert.revision), (record.offset, alert))
         self.ends[partition] = end
+        self.mixed |= {partition} if found else set()
         self._adopt(partition, found)
 
     def _give_up(self, partition: int) -> None:
-        """What these rules sent and did not say again, though all that it can be due to was read: others' alerts were in the way."""
-        clock, expected = self.clocks.get(partition, Micros(0)), self.expected[partition]
-        overdue = {key: alert for key, (_, alert) in expected.items() if alert.at < clock}
+        """What these rules sent and did not say again, though all that it can be due to was read: the state knew it before, and
+        has let it go; or others' alerts were in the way, then it is taken over like them."""
+        clock, expected, latest = self.clocks.get(partition, Micros(0)), self.expected[partition], defaultdict[str, int](int)
+        for _, alert in expected.values():
+            latest[alert.id] = max(latest[alert.id], alert.at)
+        overdue = {key: alert for key, (_, alert) in expected.items() if latest[alert.id] < clock}
         for key in overdue:
             del expected[key]
-        self._adopt(partition, overdue.values())
+        if partition in self.mixed:
+            self._adopt(partition, overdue.values())
 
     def _adopt(self, partition: int, found: Collection[Alert]) -> None:
         if changed := self.decider.adopt(found):

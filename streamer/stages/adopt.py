@@ -9,24 +9,27 @@ Laws:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from streamer.events import Alert, Micros
 from streamer.rules import RANK
 from streamer.stages.memory import Judged, RuleMemory, Sent, SessionMemory, Told
 
 
-def adopt(memory: SessionMemory, told: Sequence[Alert], hop: Micros) -> bool:
-    """Take over the revisions of one alert, in their order. False: all are known."""
+def adopt(memory: SessionMemory, found: Iterable[Alert], hop: Micros, length: Micros) -> bool:
+    """Take over the revisions of one alert, in any order. False: all are known."""
+    told = sorted(found, key=lambda alert: alert.revision)
     last = told[-1]
     mine = memory.rules.setdefault(last.rule, RuleMemory(judged=_judged(last, hop)))
+    if not mine.judged.digest:  # the rule was gone already
+        mine.judged = _judged(last, hop)
     known = next((sent for sent in mine.sent if sent.id == last.id), None)
     if known and (
         known.revision > last.revision or (known.revision, known.state, known.told) == (last.revision, last.state, _told(known, last))
     ):
         return False
     if known is None:
-        known = _sent(told[0], last, hop)
+        known = _sent(told[0], last, length)
         mine.sent.append(known)
     _follow(known, last)
     memory.digest = ""  # rules that left nothing else behind are looked for again
@@ -46,7 +49,7 @@ def _judged(told: Alert, hop: Micros) -> Judged:
     )
 
 
-def _sent(first: Alert, last: Alert, hop: Micros) -> Sent:
+def _sent(first: Alert, last: Alert, length: Micros) -> Sent:
     """Its first revision has the start that it was announced with, its last one what it shows."""
     return Sent(
         id=first.id,
@@ -55,7 +58,7 @@ def _sent(first: Alert, last: Alert, hop: Micros) -> Sent:
         threshold=last.threshold,
         severity=last.severity,
         start=last.start,
-        last=_last(last, hop),
+        last=Micros(max(last.start, last.end - length)),
         end=last.end,
         since=min(first.start, last.start),
         until=max(first.end, last.end),
@@ -79,8 +82,3 @@ def _follow(sent: Sent, told: Alert) -> None:
 def _told(sent: Sent, told: Alert) -> Told:
     quotes = bool(told.evidence.quotes or (sent.told and sent.told.quotes))
     return Told(start=told.start, end=told.end, score=told.score, window=told.window, quotes=quotes)
-
-
-def _last(told: Alert, hop: Micros) -> Micros:
-    """No window of it starts later."""
-    return Micros(max(told.start, told.end - hop))

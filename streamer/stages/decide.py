@@ -39,7 +39,7 @@ from streamer.topology import HOUR
 
 MARGIN = Micros(60 * SECOND)
 """Decide's horizon beyond align's: how far newer windows may be ahead of the input that revises an older one."""
-TWO_DAYS = Micros(48 * HOUR)
+TWO_DAYS, TWO_SECONDS = Micros(48 * HOUR), Micros(2 * SECOND)
 FEW = 32
 """Windows, and details, that are kept while others can be shed."""
 SMALL = 32
@@ -48,7 +48,7 @@ SMALL = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecideSettings:
-    """Times in microseconds; `step` is how much a peak must rise to be announced again, in probability.
+    """Times in microseconds, `length` a window's; `step` is how much a peak must rise to be announced again, in probability.
 
     `horizon` is for live sessions, `recorded` for recorded ones; `room` is the most bytes that a session's state may have.
     """
@@ -56,6 +56,7 @@ class DecideSettings:
     hop: Micros
     horizon: Micros
     recorded: Micros = TWO_DAYS
+    length: Micros = TWO_SECONDS
     room: int = LIMIT
     step: float = 0.1
 
@@ -63,7 +64,12 @@ class DecideSettings:
     def beyond(cls, align: AlignSettings) -> DecideSettings:
         """Settings whose horizons exceed align's: a recorded session reaches as far before its first event as after it."""
         more = align.length + MARGIN
-        return cls(hop=Micros(align.hop), horizon=Micros(align.horizon + more), recorded=Micros(2 * align.recorded_span + more))
+        return cls(
+            hop=Micros(align.hop),
+            horizon=Micros(align.horizon + more),
+            recorded=Micros(2 * align.recorded_span + more),
+            length=Micros(align.length),
+        )
 
 
 class Decider:
@@ -106,14 +112,15 @@ class Decider:
         return mine is not None and any(sent.id == told.id and sent.revision >= told.revision for sent in mine.sent)
 
     def adopt(self, alerts: Iterable[Alert]) -> set[SessionId]:
-        """Take over what others sent, in the log's order; the sessions that it changes."""
+        """Take over what others sent; the sessions that it changes. Of two contents of one revision the first counts."""
         by_id, changed = defaultdict[str, list[Alert]](list), set[SessionId]()
         for alert in alerts:
-            by_id[alert.id].append(alert)
+            if all(alert.revision != other.revision for other in by_id[alert.id]):
+                by_id[alert.id].append(alert)
         for told in by_id.values():
             last = told[-1]
             memory = self._sessions.setdefault(last.session, SessionMemory(session=last.session, arrival=last.at, pace=last.pace))
-            if adopt(memory, told, self._settings.hop):
+            if adopt(memory, told, self._settings.hop, self._settings.length):
                 memory.grown += sum(len(msgspec.json.encode(alert)) for alert in told)
                 self._lines.pop(last.session, None)
                 changed.add(last.session)

@@ -21,7 +21,8 @@ class Line:
     """Works on `mine`, the rule's part of `memory`. What else it holds follows from them, and is built anew after a restart.
 
     `owner`: the alert of each episode that has one, by the episode's start. `pending`: alerts to be looked at on the next
-    occasion, by id; a look at any other would find nothing to say. An alert that is in `pending` alone has no episode (yet).
+    occasion, by id; a look at any other would find nothing to say. An alert that is in `pending` alone has no episode (yet);
+    `strange` ones are of the class that the rule once watched, and were taken over since.
     """
 
     def __init__(self, memory: SessionMemory, mine: RuleMemory, rule: Rule, *, step: float) -> None:
@@ -30,7 +31,9 @@ class Line:
         seen = [memory.seen[start] for start in sorted(memory.seen) if start >= edge]
         levels = Levels(threshold=judged.threshold, stays=judged.stays, hop=judged.hop)
         self.timeline = Timeline(levels, mine.carry, (_point(judged, one) for one in seen))
-        held = [sent for sent in mine.sent if not sent.settled and sent.state is not AlertState.RETRACTED]
+        unsettled = [sent for sent in mine.sent if not sent.settled]
+        self.strange = [sent for sent in unsettled if sent.label != rule.label]
+        held = [sent for sent in unsettled if sent.label == rule.label and sent.state is not AlertState.RETRACTED]
         self.owner = {sent.start: sent for sent in held if (found := self.timeline.at(sent.start)) and found.start == sent.start}
         self.pending = {sent.id: sent for sent in held}
 
@@ -60,7 +63,10 @@ class Line:
         yield from self.review(cause, quiet=quiet)
 
     def review(self, cause: Cause, *, quiet: bool) -> Iterator[Alert]:
-        """Take back what other rules sent (stages/adopt.py) and these do not find."""
+        """Take back what other rules sent (stages/adopt.py) and these do not find; end what is of another class."""
+        for sent in self.strange:
+            yield from self._end(sent, cause)
+        self.strange = []
         for sent in _in_order(self.pending.values()):
             if self._owned(sent) is None and self._unfounded(sent, quiet=quiet):
                 yield from self._take_back(sent, cause)
@@ -81,6 +87,9 @@ class Line:
         if sent.last >= edge_of(self.memory, self.mine):
             yield self._retract(sent, cause)
             return
+        yield from self._end(sent, cause)
+
+    def _end(self, sent: Sent, cause: Cause) -> Iterator[Alert]:
         self.pending.pop(sent.id, None)
         if sent.open:
             yield say(self.memory, self.rule.id, sent, AlertState.RESOLVED, cause)
@@ -136,7 +145,7 @@ class Line:
             return [(new[0], before[0])], []  # one that went on: it keeps its alert
         for sent in before:
             new += self._between(sent.anchor, sent.anchor)
-        alerts = [sent for sent in self.mine.sent if not sent.settled]
+        alerts = [sent for sent in self.mine.sent if not sent.settled and sent.label == self.rule.label]
         episodes, touched = concerned(new, alerts, self._between)
         for episode in episodes:
             self.owner.pop(episode.start, None)

@@ -48,7 +48,7 @@ def test_what_new_rules_do_not_find_is_retracted() -> None:
     decider = successor(rules(threshold=0.95), state, behind)
     found = push(decider, [scores(10, 0.9), *QUIET, mark(30)], 2)
     assert said(behind) == [("siren", 0, "raised")] and said(found) == [("siren", 1, "retracted")]
-    assert found[0].id == behind[0].id and found[0].at == at(1_002 + 2)
+    assert found[0].id == behind[0].id and found[0].at == at(1_002 + 1)
 
 
 def test_it_is_retracted_at_the_mark_where_nothing_follows() -> None:
@@ -87,6 +87,40 @@ def test_a_session_that_never_speaks_again_resolves_it() -> None:
     decider = successor(rules(id="else"), b"", behind)
     assert decider.silent_since(at(2_000)) == [HOUSE]
     assert said(decider.close(HOUSE)) == [("siren", 1, "resolved")]
+
+
+def test_of_a_rule_that_was_gone_before_it_is_resolved() -> None:
+    """A replaced worker with the old rules, noticed after the rules had changed."""
+    state, _, behind = killed(rules(), [scores(9)], [scores(10, 0.9)])
+    decider = successor(rules(id="else", threshold=0.95), state, [])
+    push(decider, [scores(10, 0.9), scores(11)], 1)
+    decider.adopt(behind)
+    assert said(push(decider, QUIET[1:], 3)) == [("siren", 1, "resolved")]
+
+
+def test_of_another_class_it_is_resolved_and_no_episode_of_the_new_class_goes_on_under_it() -> None:
+    state, _, behind = killed(rules(), [scores(9)], [scores(10, 0.9)])
+    decider = successor(rules(**{"class": "scream"}), state, [])
+    found = push(decider, [scores(10, 0.9), scores(11)], 1)
+    decider.adopt(behind)
+    found += push(decider, [scores(12, scream=0.9), *QUIET[2:]], 3)
+    assert [(a.label, a.state.value) for a in found if a.id == behind[0].id] == [("siren", "resolved")]
+    assert [(a.label, a.state.value) for a in found if a.id != behind[0].id] == [("scream", "raised"), ("scream", "resolved")]
+
+
+def test_the_latest_revision_counts_wherever_it_stands() -> None:
+    """A replaced worker repeats the first one after the last."""
+    state, _, behind = killed(rules(), [scores(9)], [scores(10, 0.6), scores(11, 0.9)])
+    decider = successor(rules(threshold=0.95), state, [*behind, behind[0]])
+    found = push(decider, [scores(10, 0.6), scores(11, 0.9), *QUIET[1:]], 1)
+    assert said(behind) == [("siren", 0, "raised"), ("siren", 1, "updated")] and said(found) == [("siren", 2, "retracted")]
+
+
+def test_at_the_edge_it_is_ended_and_not_retracted() -> None:
+    """A late revision of the newest window: new rules do not judge it (law 6 of decide)."""
+    state, _, behind = killed(rules(), [scores(10)], [scores(10, 0.9, revision=1)])
+    found = push(successor(rules(threshold=0.6), state, behind), [scores(10, 0.9, revision=1), *QUIET], 1)
+    assert said(behind) == [("siren", 0, "raised")] and said(found) == [("siren", 1, "resolved")]
 
 
 def test_what_the_state_knows_changes_nothing() -> None:
