@@ -55,4 +55,45 @@ def commands(home: Callable[[], Path]) -> typer.Typer:
             console.print(f"{'met   ' if aim.met else 'MISSED'} {aim.name}: {aim.found} (wanted {aim.wanted})")
         console.print(f"{out / 'REPORT.md'}")
 
+    @app.command()
+    def evaluate(
+        head: Annotated[Path, typer.Argument(help="A head that `streamer models train` made.", exists=True, dir_okay=False)],
+        condition: Annotated[list[str], typer.Option(help="May be given several times; an unknown one names them all.")] = ["clean"],  # noqa: B006
+    ) -> None:
+        """AP by class and calibration error of one head on the test scenes, under some conditions."""
+        from rich.table import Table
+
+        from streamer import lab
+
+        if unknown := [name for name in condition if name not in lab.CONDITIONS]:
+            raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(lab.CONDITIONS)}", param_hint="--condition")
+        table = Table("condition", "mean AP", "calibration error")
+        for name, mean, error, by_class in lab.evaluate(home(), head, condition):
+            if not table.row_count:
+                for label in by_class:
+                    table.add_column(label, justify="right")
+            table.add_row(name, f"{mean:.3f}", f"{error:.3f}", *(f"{value:.3f}" for value in by_class.values()))
+        console.print(table)
+
+    @app.command()
+    def explain(
+        head: Annotated[Path, typer.Argument(help="A head that `streamer models train` made.", exists=True, dir_okay=False)],
+        scene: Annotated[int, typer.Option(min=0, help="Which scene of the test.")] = 0,
+        without: Annotated[list[str], typer.Option(help="A modality to leave out: frames, audio, transcripts.")] = [],  # noqa: B006
+        least: Annotated[float, typer.Option(min=0, max=1, help="Also classes below their threshold, from this probability on.")] = 0.5,
+    ) -> None:
+        """Why each window of a composed scene scored what it did, in plain words: shares, sounds, pictures, quotes."""
+        from streamer import lab
+
+        if unknown := sorted(set(without) - set(lab.SENSES)):
+            raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(lab.SENSES)}", param_hint="--without")
+        if scene >= lab.SCENES:
+            raise typer.BadParameter(f"{scene} is not below {lab.SCENES}, the number of test scenes", param_hint="--scene")
+        told = 0
+        for second, text in lab.explain(home(), head, scene=scene, without=frozenset(without), least=least):
+            console.print(f"{second:4.0f} s  {text}", soft_wrap=True)
+            told += 1
+        if not told:
+            console.print(f"nothing in scene {scene} alarms or reaches {least:.0%}")
+
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,18 +10,27 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
+from models.account import accounts
 from models.evaluation import report
 from models.evaluation.aims import Aim
 from models.evaluation.aims import judge as aims_of
 from models.evaluation.benchmark import Bench, Plan, judge, learn
+from models.evaluation.corruptions import CONDITIONS as EVERY_CONDITION
 from models.evaluation.examples import Encoders, bar
 from models.evaluation.media import Media
+from models.evaluation.metrics import average_precision, calibration_error, mean_average_precision
+from models.evaluation.truth import WINDOW_S
 from models.fusion.methods import METHODS
+from models.fusion.windows import MODALITIES
+from models.head import FusionHead
 from models.packages import PackageError, resolve
+from models.paragraph import paragraph
+from models.recordings import Split
+from models.tokens import SECOND
 from models.training.train import train as train_head
 from streamer.errors import ConfigError
 
-EVERY = tuple(METHODS)
+EVERY, CONDITIONS, SENSES, SCENES = tuple(METHODS), tuple(EVERY_CONDITION), MODALITIES, Plan().scenes[Split.TEST]
 LEAST_HOURS = 0.5
 """Of a stream: intervals are by blocks of ten minutes."""
 
@@ -63,11 +72,34 @@ def compare(home: Path | None, out: Path, *, command: str, seeds: int = 5, scale
     return aims_of(found)
 
 
+def evaluate(home: Path | None, path: Path, conditions: Sequence[str]) -> Iterator[tuple[str, float, float, dict[str, float]]]:
+    """By condition: mean AP, calibration error, and AP by class, of one head on the test scenes. Raises ConfigError."""
+    with _opened(home, Plan()) as (bench, _):
+        head = FusionHead.load(path)
+        for name in conditions:
+            found = bench.test(name)
+            probability_BC, truth_BC = head.probabilities(found.windows).numpy(), found.truth.truth_BC
+            by_class = {label: average_precision(probability_BC[:, c], truth_BC[:, c]) for c, label in enumerate(head.about.classes)}
+            error = calibration_error(probability_BC.ravel(), truth_BC.ravel())
+            yield name, mean_average_precision(probability_BC, truth_BC), error, by_class
+
+
+def explain(home: Path | None, path: Path, *, scene: int, without: frozenset[str], least: float) -> Iterator[tuple[float, str]]:
+    """Second and paragraph, for each window of a test scene and each class that is worth one. Raises ConfigError."""
+    with _opened(home, Plan()) as (bench, _):
+        head, script = FusionHead.load(path), bench.scripts[Split.TEST][scene]
+        events = bench.events(script)
+        for second in range(int(script.seconds - WINDOW_S) + 1):
+            start, end = second * SECOND, round((second + WINDOW_S) * SECOND)
+            for account in accounts(head, events, start, end, least=least, without=without):
+                yield float(second), paragraph(account)
+
+
 @contextmanager
 def _opened(home: Path | None, plan: Plan) -> Iterator[tuple[Bench, Progress]]:
     torch.set_num_threads(1)  # operators this small are slower on two
     try:
         with bar() as progress:
             yield Bench(plan, Media.load(home), Encoders.bundled(home), resolve(home) / "examples", progress), progress
-    except (PackageError, ValueError, ImportError) as exc:
+    except (PackageError, ValueError, ImportError, OSError) as exc:
         raise ConfigError(str(exc)) from exc

@@ -26,10 +26,10 @@ from torch import Tensor
 from models.calibration import PATTERNS, Calibration
 from models.evaluation import compare, corruptions, scripts
 from models.evaluation.alarms import Timeline
-from models.evaluation.examples import Corrupt, Encoders, Examples, build, cached, key
+from models.evaluation.examples import Corrupt, Encoders, Examples, build, cached, encode, key
 from models.evaluation.findings import Findings, Origin, SplitCount, StreamTrack
 from models.evaluation.media import Media
-from models.evaluation.scenes import Scene
+from models.evaluation.scenes import Scene, render
 from models.evaluation.scripts import Script
 from models.evaluation.streams import Stream as Watched
 from models.evaluation.streams import Watch, track
@@ -39,7 +39,7 @@ from models.fusion.methods import DEFAULT, METHODS
 from models.fusion.windows import MODALITIES, Stream, Windows
 from models.head import FusionHead
 from models.recordings import Split
-from models.tokens import CHANCES
+from models.tokens import CHANCES, Event
 from models.training.data import Data, predict
 from models.training.recipe import Recipe
 from models.training.train import key_of, train, train_experts
@@ -86,6 +86,10 @@ class Bench:
     def test(self, condition: str) -> Examples:
         """The scenes of the test under a condition."""
         return self._examples(Split.TEST, condition)
+
+    def events(self, script: Script) -> list[Event]:
+        """What the encoders make of one scene, clean."""
+        return encode(render(script, self._media), self._encoders)
 
     def stream(self, *, events: bool) -> tuple[list[Script], Iterator[Examples]]:
         """Hours of the test's media, with events or without any; encoded an hour at a time."""

@@ -171,7 +171,7 @@ RULES = (
         "decide: nothing stays open",
         "what other rules sent is not taken over",
         STAGES + "decide.py",
-        "            if adopt(memory, told, self._settings.hop):",
+        "            if adopt(memory, told, self._settings.hop, self._settings.length):",
         "            if False:",
         DECIDER,
     ),
