@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 from streamer import __version__
-from streamer.cli_models import commands
+from streamer.cli_models import HOME
+from streamer.cli_models import app as models_app
 from streamer.config import ID, Config, WebhookSinkSettings, load
 from streamer.errors import ConfigError, StreamerError
 from streamer.topology import PIPELINE, ROLES
@@ -39,6 +40,7 @@ for name, sub in (
     ("topics", topics_app),
     ("weights", weights_app),
     ("recordings", recordings_app),
+    ("models", models_app),
     ("deadletter", dead_app),
     ("align", align_app),
 ):
@@ -53,9 +55,6 @@ console = Console(markup=False, emoji=False)
 def home() -> Path:
     """Where weights, the broker's files and the demo's output live: STREAMER_HOME, or a folder in the user's cache."""
     return Path(os.environ.get("STREAMER_HOME") or Path.home() / ".cache" / "streamer").absolute()
-
-
-app.add_typer(commands(home), name="models")
 
 
 def with_home(config: Config) -> Config:
@@ -120,6 +119,7 @@ def common(
         console.print(f"streamer {__version__}")
         raise typer.Exit
     quiet = {"demo": "warning", "align": "error"}.get(context.invoked_subcommand or "", "info")
+    context.meta[HOME] = home()
     context.obj = Logging(level=log_level or quiet, json=json_logs)
     configure_logging(context.invoked_subcommand or "streamer", context.obj)
 
