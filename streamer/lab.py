@@ -68,7 +68,7 @@ def compare(home: Path | None, out: Path, *, command: str, seeds: int = 5, scale
     with _opened(home, plan) as (bench, progress):
         learned = {seed: learn(bench, seed, progress) for seed in plan.seeds}
         found = judge(bench, learned, date=datetime.now(UTC).date().isoformat(), command=command)
-    report.write(found, out)
+        report.write(found, out)
     return aims_of(found)
 
 

@@ -33,7 +33,7 @@ from models.evaluation.scenes import Scene, render
 from models.evaluation.scripts import Script
 from models.evaluation.streams import Stream as Watched
 from models.evaluation.streams import Watch, track
-from models.evaluation.truth import HOP_S
+from models.evaluation.truth import HOP_S, WINDOW_S
 from models.fusion.experts import Experts
 from models.fusion.methods import DEFAULT, METHODS
 from models.fusion.windows import MODALITIES, Stream, Windows
@@ -110,7 +110,7 @@ class Bench:
 
         return cached(self.folder, key(every, self._encoders, corruption=corruption, seed=seed), make)
 
-    def origin(self, *, date: str, command: str, digests: Mapping[str, str]) -> Origin:
+    def origin(self, *, date: str, command: str) -> Origin:
         """What the figures rest on."""
         counts = []
         for split, every in self.scripts.items():
@@ -120,7 +120,7 @@ class Bench:
                 SplitCount(
                     name=split.value,
                     scenes=len(every),
-                    windows=sum(int((script.seconds - 2.0) / HOP_S) + 1 for script in every),
+                    windows=sum(int((script.seconds - WINDOW_S) / HOP_S) + 1 for script in every),
                     recordings=len({item.recording for item in clips}),
                     packages=tuple(sorted({item.recording.split("/")[0] for item in clips})),
                 )
@@ -129,7 +129,7 @@ class Bench:
             date=date,
             command=command,
             scene_seed=0,
-            digests={**digests, "encoders": self._encoders.fingerprint, "recipe": self.plan.recipe.digest[:16]},
+            digests={"encoders": self.fingerprint, "recipe": self.plan.recipe.digest[:16]},
             splits=tuple(counts),
             recordings=compare.sources(self.scripts[Split.TEST]),
             machine=f"{platform.machine()}, {torch.get_num_threads()} thread",
@@ -195,7 +195,7 @@ def judge(bench: Bench, learned: Mapping[int, Learned], *, date: str, command: s
                     yield compare.Outcome(method=method, seed=seed, condition=name, probability_BC=probability_BC.numpy())
 
     found = compare.compare(outcomes(), conditions, resamples=bench.plan.resamples)
-    return Findings(origin=bench.origin(date=date, command=command, digests={}), comparison=found, stream=watched(bench, learned))
+    return Findings(origin=bench.origin(date=date, command=command), comparison=found, stream=watched(bench, learned))
 
 
 def scores(learned: Learned, windows: Windows) -> dict[str, Tensor]:

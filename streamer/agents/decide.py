@@ -169,8 +169,10 @@ class Deciding:
         self._adopt(partition, found)
 
     def _give_up(self, partition: int) -> None:
-        """What these rules sent and did not say again, though all that it can be due to was read: the state knew it before, and
-        has let it go; or others' alerts were in the way, then it is taken over like them."""
+        """What these rules sent and did not say again, though all that it can be due to was read.
+
+        The state knew it before and has let it go; or others' alerts were in the way, then it is taken over like them.
+        """
         clock, expected, latest = self.clocks.get(partition, Micros(0)), self.expected[partition], defaultdict[str, int](int)
         for _, alert in expected.values():
             latest[alert.id] = max(latest[alert.id], alert.at)
