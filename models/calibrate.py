@@ -1,7 +1,8 @@
 """Fits a `Calibration` on the calibration split, and on nothing else.
 
 Laws:
-1. Scales come first, on every window of the split; temperatures then correct each pattern; thresholds are read off the result.
+1. Scales come first, on every window of the split; temperatures then correct each pattern; thresholds are read off the result, where
+   there are hours of the same media as a camera gives them, off those: scenes are crowded with what resembles an event.
 2. A class with fewer than FEWEST positives or negatives keeps its logit as it is (scale 1, bias 0), and no threshold below CAUTIOUS:
    its threshold rests on negatives alone. It has no say in the temperatures.
 3. A class whose logits do not rise with the truth keeps the least scale: its base rate, whatever the logit.
@@ -62,23 +63,27 @@ class Views:
     present_BM: Tensor
 
 
-def fit(split: Split, *, per_hour: float, views: Views | None = None) -> Calibration:
-    """Calibrate on that split. `per_hour`: false alarms per hour that a class may make there.
+def fit(split: Split, *, per_hour: float, views: Views | None = None, hours: Split | None = None) -> Calibration:
+    """Calibrate on that split. Temperatures are fitted on `views`, or without any on the split itself.
 
-    Temperatures are fitted on `views`, or without any on the split itself.
+    `per_hour`: false alarms per hour that a class may make in `hours`, or without any in the split. ValueError where classes differ.
     """
+    watched = hours or split
+    if watched.classes != split.classes:
+        raise ValueError(f"classes of the hours {watched.classes} must be those of the split, {split.classes}")
     logits_BC, truth_BC = _arrays(split)
     scales = tuple(scale(name, logits_BC[:, c], truth_BC[:, c]) for c, name in enumerate(split.classes))
     draft = Calibration(
         split=split.name,
         windows=len(logits_BC),
-        hours=split.timeline.hours,
+        hours=watched.timeline.hours,
         per_hour=per_hour,
         classes=scales,
         temperatures=_temperatures(scales, views or split),
     )
-    probability_BC = draft.apply(split.logits_BC.detach().cpu(), split.present_BM.cpu()).numpy()
-    thresholds = [lowest_threshold(probability_BC[:, c], truth_BC[:, c], split.timeline, per_hour=per_hour) for c in range(len(scales))]
+    probability_BC = draft.apply(watched.logits_BC.detach().cpu(), watched.present_BM.cpu()).numpy()
+    true_BC = _arrays(watched)[1]
+    thresholds = [lowest_threshold(probability_BC[:, c], true_BC[:, c], watched.timeline, per_hour=per_hour) for c in range(len(scales))]
     return replace(draft, classes=tuple(_cut(one, threshold) for one, threshold in zip(scales, thresholds, strict=True)))
 
 

@@ -101,13 +101,27 @@ class Calibration:
 
     def apply(self, logits_BC: Tensor, present_BM: Tensor) -> Tensor:
         """Probabilities in float64, on the logits' device. ValueError where the shapes are not this calibration's."""
+        return torch.sigmoid(self.odds(logits_BC, present_BM))
+
+    def odds(self, logits_BC: Tensor, present_BM: Tensor) -> Tensor:
+        """The same before the sigmoid: calibrated log-odds."""
         B, C, M = len(logits_BC), len(self.classes), len(MODALITIES)
         if logits_BC.shape != (B, C) or present_BM.shape != (B, M):
             raise ValueError(f"logits {tuple(logits_BC.shape)} must be (B, {C}), and present {tuple(present_BM.shape)} (B, {M})")
-        scale_2C = logits_BC.new_tensor([[each.scale for each in self.classes], [each.bias for each in self.classes]], dtype=torch.float64)
-        temperature_P = logits_BC.new_tensor([self.temperatures[name].value for name in PATTERNS], dtype=torch.float64)
-        odds_BC = scale_2C[0] * logits_BC.double() + scale_2C[1]
-        return torch.sigmoid(odds_BC / temperature_P[patterns(present_BM)][:, None])
+        scale_C, bias_C = (self._of_classes(name, logits_BC.device) for name in ("scale", "bias"))
+        return (scale_C * logits_BC.double() + bias_C) / self._temperature(present_BM)
+
+    def slopes(self, present_BM: Tensor) -> Tensor:
+        """By how much calibrated log-odds rise with a logit: slope_BC, float64."""
+        return self._of_classes("scale", present_BM.device) / self._temperature(present_BM)
+
+    def _of_classes(self, name: str, device: torch.device) -> Tensor:
+        return torch.tensor([getattr(each, name) for each in self.classes], dtype=torch.float64, device=device)
+
+    def _temperature(self, present_BM: Tensor) -> Tensor:
+        """(B, 1)."""
+        every_P = torch.tensor([self.temperatures[name].value for name in PATTERNS], dtype=torch.float64, device=present_BM.device)
+        return every_P[patterns(present_BM)][:, None]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

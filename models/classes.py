@@ -3,4 +3,8 @@
 from __future__ import annotations
 
 CLASSES = ("person", "glass_break", "gunshot", "explosion", "scream", "siren", "footsteps", "spoken_threat", "call_for_help")
-"""Names as they stand in scores, rules and alerts."""
+"""Those that an encoder can speak of."""
+JOINT = ("intrusion", "breakage")
+"""Those that two modalities decide together: glass with a person near, and glass without."""
+LABELS = (*CLASSES, *JOINT)
+"""All of them. Names as they stand in scores, rules and alerts."""

@@ -2,9 +2,12 @@
 
 Laws:
 1. Every number in it is one that came in, rounded; nothing is said of a modality beyond its share and its evidence.
-2. What moved the score comes first, by size; what moved it by less than SLIGHT log-odds is said to matter little.
-3. What was said stands in quotation marks, on one line, cut to MOST_QUOTE characters, without control characters: it is data.
-4. A modality that is missing is named: silence is not absence of evidence.
+2. The moment whose removal takes most comes first, then what moved the score, by size; what moved it by less than SLIGHT log-odds is said
+   to matter little.
+3. A moment is said to count most only where it decides: its removal takes SLIGHT log-odds, and the part DECIDES of its modality's share.
+   That several say the same is said only where they do.
+4. What was said stands in quotation marks, on one line, cut to MOST_QUOTE characters, without control characters: it is data.
+5. A modality that is missing is named: silence is not absence of evidence.
 
 Shares are log-odds that a modality adds to the score (models/explain.py); seconds count from the window's start.
 """
@@ -12,52 +15,69 @@ Shares are log-odds that a modality adds to the score (models/explain.py); secon
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from models.fusion.windows import MODALITIES
 
 SLIGHT = 0.2
+DECIDES = 0.2
 MOST_QUOTE = 120
 MOST = 3
-"""Sounds, and quotes, that are named."""
+"""Sounds of one moment that are named."""
 _NAMES = {"frames": "the pictures", "audio": "the sound", "transcripts": "the words"}
+_ONE = {"frames": "the picture", "audio": "the sound", "transcripts": "the words"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One piece of evidence: what, how sure in 0..1, and its second in the window."""
+    """One piece of evidence: what, and how sure in 0..1."""
 
     what: str
     chance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The picture, the patch of sound or the transcript of a modality that counts most for a class.
+
+    `fall`: by how much the class's log-odds fall without it (they rise where negative), `left`: the probability then. `alike`: how many of
+    its modality's say about the same alone, itself among them; 0 where none says much. `people`: how many boxes a picture has.
+    """
+
     second: float
+    found: tuple[Found, ...]
+    fall: float
+    left: float
+    alike: int
+    people: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """All that a paragraph is made of. `people`: how many boxes the best picture has, at `picture.second`.
+    """All that a paragraph is made of. `threshold`: None where the class does not alarm.
 
-    `shares` has the modalities that are present. `threshold`: None where the class does not alarm.
+    `shares` has the modalities that are present, `moments` those of which there is one to tell.
     """
 
     label: str
     probability: float
     threshold: float | None
     shares: Mapping[str, float]
-    picture: Found | None = None
-    people: int = 0
-    sounds: tuple[Found, ...] = ()
-    quotes: tuple[Found, ...] = ()
+    moments: Mapping[str, Moment] = field(default_factory=dict)
 
 
 def paragraph(account: Account) -> str:
-    """Two to five sentences, one line. ValueError for a share of what is no modality."""
+    """Two to six sentences, one line. ValueError for a share, or a moment, of what is no modality that is present."""
     if unknown := set(account.shares) - set(MODALITIES):
         raise ValueError(f"shares of {', '.join(sorted(unknown))}: must be of {', '.join(MODALITIES)}")
+    if unknown := set(account.moments) - set(account.shares):
+        raise ValueError(f"moments of {', '.join(sorted(unknown))}: must be of what has a share")
     order = sorted(account.shares, key=lambda name: (-abs(account.shares[name]), MODALITIES.index(name)))
     strong = [name for name in order if abs(account.shares[name]) >= SLIGHT]
     weak = [name for name in order if name not in strong]
-    sentences = [_verdict(account), *(_because(account, name) for name in strong)]
+    lead = _lead(account, strong)
+    sentences = [_verdict(account), *_most(account, strong, lead), *(_because(account, name, lead) for name in strong)]
     if weak:
         names = _listed([_NAMES[name] for name in weak])
         sentences.append(f"{_upper(names)} {'matter' if len(weak) > 1 or weak[0] != 'audio' else 'matters'} little.")
@@ -74,29 +94,54 @@ def _verdict(account: Account) -> str:
     return f"{name}: {account.probability:.0%}, {side} its threshold of {account.threshold:.0%}."
 
 
-def _because(account: Account, name: str) -> str:
+def _taken(account: Account, name: str) -> float:
+    """How much its moment's removal takes from what the modality says, for the class or against it."""
+    if name not in account.moments:
+        return 0.0
+    return account.moments[name].fall if account.shares[name] >= 0 else -account.moments[name].fall
+
+
+def _lead(account: Account, strong: Sequence[str]) -> str | None:
+    """The modality whose moment counts most; None where no moment does."""
+    return max((name for name in strong if _decides(account, name)), key=lambda name: _taken(account, name), default=None)
+
+
+def _decides(account: Account, name: str) -> bool:
+    return _taken(account, name) >= max(SLIGHT, DECIDES * abs(account.shares[name]))
+
+
+def _most(account: Account, strong: Sequence[str], lead: str | None) -> list[str]:
+    if lead:
+        moment = account.moments[lead]
+        pronoun = "them" if lead == "transcripts" else "it"
+        return [f"What counted most: {_ONE[lead]} {_shown(moment, lead)}; without {pronoun} {moment.left:.0%}."]
+    told = [name for name in strong if name in account.moments]
+    if not told:
+        return []
+    agreeing = [name for name in told if (account.shares[name] > 0) is (account.shares[told[0]] > 0)]
+    several = sum(account.moments[name].alike for name in agreeing) > 1
+    return ["No single moment decides it; several say the same." if several else "No single moment decides it."]
+
+
+def _because(account: Account, name: str, lead: str | None) -> str:
     share = account.shares[name]
     verb = "speak" if name != "audio" else "speaks"
     said = f"{_upper(_NAMES[name])} {verb} {'for' if share > 0 else 'against'} it ({share:+.1f})"
-    evidence = {"frames": _seen, "audio": _heard, "transcripts": _told}[name](account)
-    return f"{said}: {evidence}." if evidence else f"{said}."
+    if name == lead or name not in account.moments:
+        return f"{said}."
+    moment = account.moments[name]
+    how = "as" if moment.alike > 1 and not _decides(account, name) else "most"
+    return f"{said}, {how} {_shown(moment, name)}."
 
 
-def _seen(account: Account) -> str:
-    if account.picture is None:
-        return ""
-    who = {0: "nobody", 1: "one person"}.get(account.people, f"{account.people} people")
-    return f"{who} at {account.picture.second:.1f} s, {account.picture.what} {account.picture.chance:.0%}"
-
-
-def _heard(account: Account) -> str:
-    best = sorted(account.sounds, key=lambda one: (-one.chance, one.second))[:MOST]
-    return ", ".join(f"{plain(one.what)} {one.chance:.0%} at {one.second:.1f} s" for one in best)
-
-
-def _told(account: Account) -> str:
-    best = sorted(account.quotes, key=lambda one: (-one.chance, one.second))[:MOST]
-    return ", ".join(f"“{plain(one.what)}” at {one.second:.1f} s" for one in best)
+def _shown(moment: Moment, name: str) -> str:
+    """When, and what."""
+    found = moment.found[:MOST]
+    sure = [f"{plain(one.what)} {one.chance:.0%}" for one in found]
+    who = {0: "nobody", 1: "one person"}.get(moment.people, f"{moment.people} people")
+    what = {"frames": [who, *sure], "audio": sure, "transcripts": [f"“{plain(one.what)}”" for one in found]}[name]
+    when = f"at {moment.second:.1f} s" if moment.second >= 0 else f"from {-moment.second:.1f} s before"
+    return f"{when} ({'; '.join(what)})" if what else when
 
 
 def plain(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +30,8 @@ _TINY = 1e-12
 
 def of_picture(image_HW3: NDArray[np.uint8]) -> Array:
     """PICTURE of an RGB picture of any size."""
+    import cv2  # here, so that sound and words are measured where there is no OpenCV
+
     luma_HW = cv2.resize(cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     detail = cv2.Laplacian(luma_HW, cv2.CV_32F).std() / 32.0
     rows_HW = image_HW3[:: max(1, len(image_HW3) // SIDE), :, 1].astype(np.int16)

@@ -10,6 +10,7 @@ Laws:
    can start from what is known without training.
 5. What an encoder does not have is zeros at the end of its place; what is wider than its place is a ValueError.
 6. A window's tokens depend on its own events alone: batching adds padding and nothing else.
+7. A token knows which event and patch it is of; that decides neither what stays nor the order.
 
 Shape key: B windows, T tokens of one modality, D width of a token, Q quality features, N boxes, L sound labels.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -63,12 +64,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Token:
-    """One picture, patch or transcript. `at`: when, in microseconds. `chance`: the greatest of any class."""
+    """One picture, patch or transcript. `at`: when, in microseconds. `chance`: the greatest of any class.
+
+    `event`: where its event stands in what `gather` was given; `patch`: which of that chunk's, 0 for the others.
+    """
 
     at: int
     chance: float
     values_D: Array
     quality_Q: Array
+    event: int = 0
+    patch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,14 +94,15 @@ def widths(classes: int, model: int = 64) -> Widths:
 def gather(start: int, end: int, events: Iterable[Event]) -> Gathered:
     """What the window [start, end), in microseconds, has of these events; those of other windows are left out."""
     found: dict[str, list[Token]] = {name: [] for name in MODALITIES}
-    for event in events:
+    for which, event in enumerate(events):
         match event.features:
             case Seen() as seen if start <= event.start < end:
-                found["frames"].append(of_picture(event.start, seen))
+                found["frames"].append(replace(of_picture(event.start, seen), event=which))
             case Heard() as heard:
-                found["audio"].extend(of_patch(heard, number, at) for number, at in _within(start, end, event, heard))
+                patches = _within(start, end, event, heard)
+                found["audio"].extend(replace(of_patch(heard, number, at), event=which, patch=number) for number, at in patches)
             case Said() as said if start < max(event.end, event.start + 1) and event.start < end:
-                found["transcripts"].append(of_words(event, said))
+                found["transcripts"].append(replace(of_words(event, said), event=which))
     return Gathered(**{name: chosen(tokens, MOST[name]) for name, tokens in found.items()})
 
 

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import torch
 import torchaudio
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models import quality
 from models.audioset import SoundClasses, read_labels
 from models.features import Array, Heard, Patch
+
+if TYPE_CHECKING:
+    import onnx
 
 SAMPLE_RATE = 16_000  # Hz
 FRAME_HOP = SAMPLE_RATE // 100  # samples, 10 ms
@@ -131,6 +133,8 @@ class Yamnet(nn.Module):
 
 def read_convolutions(path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Weight and bias of each Conv and Gemm in the graph's order; names are followed through Quantize/Dequantize pairs."""
+    import onnx  # here, so that the network itself can be built where there is no ONNX
+
     graph = onnx.load(str(path)).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     source = {node.output[0]: node.input[0] for node in graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}}
@@ -141,6 +145,8 @@ def read_convolutions(path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray
 
 
 def _array(name: str, tensors: Mapping[str, onnx.TensorProto], source: Mapping[str, str]) -> NDArray[np.float32]:
+    from onnx import numpy_helper
+
     while name not in tensors:
         name = source[name]
     return np.array(numpy_helper.to_array(tensors[name]), np.float32)

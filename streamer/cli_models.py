@@ -30,13 +30,39 @@ def train(
     curves: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of checkpoints: an interrupted training goes on from there.")] = None,
 ) -> None:
-    """Train one head: experts first, then what fuses them, then its calibration. The first time, scenes are encoded: ten minutes."""
+    """Train one head: experts first, then what fuses them, then its calibration. Its model card is written beside it.
+
+    The first time, scenes are encoded: ten minutes.
+    """
     from streamer import lab
 
     if method not in lab.EVERY:
         raise typer.BadParameter(f"{method!r} is none of {', '.join(lab.EVERY)}", param_hint="--method")
-    lab.train(context.meta[HOME], out, method=method, seed=seed, curves=curves, resume=resume)
-    console.print(f"{out}: {out.stat().st_size / 1e6:.2f} MB", soft_wrap=True)
+    command = " ".join(["streamer", *sys.argv[1:]])
+    page = lab.train(context.meta[HOME], out, method=method, seed=seed, command=command, curves=curves, resume=resume)
+    console.print(f"{out}: {out.stat().st_size / 1e6:.2f} MB; its model card: {page}", soft_wrap=True)
+
+
+@app.command()
+def encoder(
+    context: typer.Context,
+    architecture: Annotated[str, typer.Argument(help="sound-cnn, sound-crnn, picture-cnn, picture-vit or text-gru.")],
+    out: Annotated[Path | None, typer.Option(help="One safetensors file (default: out/models/ARCHITECTURE.safetensors).")] = None,
+    seed: Seed = 0,
+    curves: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of checkpoints: an interrupted training goes on from there.")] = None,
+) -> None:
+    """Train a small encoder of our own from scratch, on the training recordings. Text takes seconds, sound a quarter of an hour.
+
+    On recordings of other packages the pretrained encoders are far better at sounds and pictures (models/README.md).
+    """
+    from streamer import lab
+
+    if architecture not in lab.SMALL:
+        raise typer.BadParameter(f"{architecture!r} is none of {', '.join(lab.SMALL)}", param_hint="ARCHITECTURE")
+    path = out or Path("out/models") / f"{architecture}.safetensors"
+    figure, epoch = lab.encoder(context.meta[HOME], path, architecture=architecture, seed=seed, curves=curves, resume=resume)
+    console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; mean AP on validation {figure:.3f}, epoch {epoch}", soft_wrap=True)
 
 
 @app.command()
@@ -87,17 +113,24 @@ def explain(
     scene: Annotated[int, typer.Option(min=0, help="Which scene of the test.")] = 0,
     without: Annotated[list[str], typer.Option(help="A modality to leave out: frames, audio, transcripts.")] = [],  # noqa: B006
     least: Annotated[float, typer.Option(min=0, max=1, help="Also classes below their threshold, from this probability on.")] = 0.5,
+    attention: Annotated[
+        Path | None, typer.Option(help="Also draw where the head looks, by token and window: FILE.svg or FILE.png.")
+    ] = None,
 ) -> None:
-    """Why each window of a composed scene scored what it did, in plain words: shares, sounds, pictures, quotes."""
+    """Why each window of a composed scene scored what it did, in plain words: what counted most, shares, sounds, pictures, quotes."""
     from streamer import lab
 
     if unknown := sorted(set(without) - set(lab.SENSES)):
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(lab.SENSES)}", param_hint="--without")
     if scene >= lab.SCENES:
         raise typer.BadParameter(f"{scene} is not below {lab.SCENES}, the number of test scenes", param_hint="--scene")
+    if attention and attention.suffix not in lab.DRAWN:
+        raise typer.BadParameter(f"{attention} must end in {' or '.join(lab.DRAWN)}", param_hint="--attention")
     told = 0
-    for second, text in lab.explain(context.meta[HOME], head, scene=scene, without=frozenset(without), least=least):
+    for second, text in lab.explain(context.meta[HOME], head, scene=scene, leave_out=frozenset(without), least=least, attention=attention):
         console.print(f"{second:4.0f} s  {text}", soft_wrap=True)
         told += 1
     if not told:
         console.print(f"nothing in scene {scene} alarms or reaches {least:.0%}")
+    if attention:
+        console.print(f"{attention}: where the head looks", soft_wrap=True)

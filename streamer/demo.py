@@ -55,7 +55,7 @@ async def play(scene: Path, *, out: Path, fast: bool, home: Path, bootstrap: str
     clear(out)
     pace = "as fast as it goes" if fast else "at real pace"
     console.print(Text.assemble(("streamer demo", "bold"), f": {printable(script.title)}, {script.duration:.0f} s, {pace}"))
-    console.print("The scene is composed from real recordings; scores are uncalibrated.", style="dim")
+    console.print("The scene is composed from real recordings: its parts were never recorded together.", style="dim")
     async with broker(demo_config(scene, fast=fast, home=home, bootstrap=bootstrap)) as config:
         story, start = await perform(config, out, logging=logging, limit=script.duration + overtime)
     verdicts, wrong = compare(script.expect, story, start)
@@ -132,14 +132,16 @@ async def until_ready(config: Config, roles: Sequence[str]) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def perform(config: Config, out: Path, *, logging: Logging, limit: float) -> tuple[Story, Micros]:
+async def perform(
+    config: Config, out: Path, *, logging: Logging, limit: float, without: frozenset[str] = frozenset()
+) -> tuple[Story, Micros]:
     """Start the roles, then the scene; show what comes out until the session has ended, or for `limit` seconds.
 
-    Returns what came, and the scene's start.
+    `without`: roles that do not run. Returns what came, and the scene's start.
     """
     kafka = Kafka(config.kafka)
     await create_topics(kafka)
-    rest = [role for role in ROLES if role != "ingest"]
+    rest = [role for role in ROLES if role != "ingest" and role not in without]
     story = Story()
     async with running(config, rest, logging=logging):
         console.print("starting the roles and loading the weights ...")

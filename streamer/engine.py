@@ -1,13 +1,12 @@
 """The only file of the pipeline that imports `models` (`lab.py` trains): an engine, a voice detector and a recognizer for the stages.
 
-A window's score is a first, UNCALIBRATED fusion (`models/fusion/first.py`); `Profile` says what each profile is made of. Everything
-here is blocking and stays in the thread that calls it.
+`models/profiles.py` says what each profile is made of. Everything here is blocking and stays in the thread that calls it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models import features, packages, recordings, speech, tiny, weights
-from models.audioset import TABLE
-from models.fusion import first as fusion
-from models.persons import ASSET_SHA256, PersonDetector
-from models.words import PROTOTYPES, SentenceEncoder, WordJudge
-from models.yamnet import YamnetEncoder
+from models import features, packages, profiles, recordings, speech, weights
+from models.fusion.windows import MODALITIES
+from models.head import FusionHead
+from models.profiles import Encoders
+from models.tokens import Event, gather, middle, windows_of
+from models.verdict import judge, written
 from streamer.config import InferSettings, TranscribeSettings
 from streamer.errors import ConfigError
 from streamer.events import (
@@ -39,78 +38,88 @@ from streamer.events import (
 from streamer.stages.fuse import Engine, Features, FuseInput, Judgement, Rgb, Sound
 from streamer.stages.transcribe import Heard, Recognizer, Vad
 
-FUSION = "first-1"
-"""The fusion's part of a version: changes whenever the same features would score otherwise."""
+FUSION = "head-1"
+"""The fusion's part of a version: changes whenever the same features and head would score otherwise."""
 MOST_SOUNDS, MOST_QUOTES = 8, 8  # lines of evidence in one score
 QUOTE_FLOOR = 0.35  # similarity below which words are not quoted as evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The parts of an engine: encoders that arrive built, and what may be done with their scores."""
+    """The parts of an engine: encoders and a head that arrive built, and what may be done with their scores."""
 
     version: str
+    calibrated: bool
     may_alert: bool
-    images: features.ImageEncoder
-    sounds: features.SoundEncoder
-    words: features.TextEncoder
+    encoders: Encoders
+    head: FusionHead
 
 
 class FusionEngine:
-    """Encoders and the first fusion, behind the seam of `stages/fuse.py`."""
+    """Encoders and a fusion head, behind the seam of `stages/fuse.py`. The head works in float64: see `models/verdict.py`, law 3."""
 
-    calibrated = False
-
-    def __init__(self, profile: Profile) -> None:
-        self._profile = profile
+    def __init__(self, profile: Profile, device: str = "cpu") -> None:
+        self._encoders, self._device = profile.encoders, torch.device(device)
+        self._head = profile.head.double().to(self._device)
         self.version = profile.version
+        self.calibrated = profile.calibrated
         self.may_alert = profile.may_alert
 
     def encode_frames(self, images: Sequence[Rgb]) -> list[Features]:
         """One picture each, any size."""
-        return list(self._profile.images(images))
+        return list(self._encoders.images(images))
 
     def encode_audio(self, sounds: Sequence[Sound]) -> list[Features]:
         """One chunk each; depends on the chunk's own samples alone."""
-        return list(self._profile.sounds(sounds))
+        return list(self._encoders.sounds(sounds))
 
     def encode_words(self, texts: Sequence[str]) -> list[Features]:
         """One transcript each."""
-        return list(self._profile.words(texts))
+        return list(self._encoders.words(texts))
 
     def fuse(self, windows: Sequence[FuseInput]) -> list[Judgement]:
-        """Each window on its own; the features are in the manifest's order."""
-        return [_judge(each) for each in windows]
+        """One batched forward of the head; the features are in the manifest's order."""
+        if not windows:
+            return []
+        gathered = [gather(each.window.start, each.window.end, _events(each)) for each in windows]
+        batch = windows_of(gathered).to(self._device)
+        found = judge(self._head, batch)
+        probability_BC, share_BMC, present_BM = found.probability_BC.tolist(), found.share_BMC.tolist(), batch.present_BM.tolist()
+        return [
+            Judgement(classes=self._classes(probability_BC[at], share_BMC[at], present_BM[at]), evidence=_evidence(each))
+            for at, each in enumerate(windows)
+        ]
+
+    def _classes(self, probability_C: list[float], share_MC: list[list[float]], present_M: list[bool]) -> dict[str, ClassScore]:
+        there = [(Modality(name), share_MC[at]) for at, name in enumerate(MODALITIES) if present_M[at]]
+        return {
+            name: ClassScore(
+                probability=written(probability_C[at]),
+                contributions={modality: written(share_C[at]) for modality, share_C in there},
+            )
+            for at, name in enumerate(self._head.about.classes)
+        }
 
 
-def _judge(each: FuseInput) -> Judgement:
+def _events(each: FuseInput) -> Iterator[Event]:
+    for ref, found in zip(each.window.manifest, each.features, strict=True):
+        if isinstance(found, features.Seen | features.Heard | features.Said):
+            words = (ref.words.text, ref.words.confidence) if ref.words else ("", None)
+            yield Event(start=ref.start, end=ref.end, features=found, text=words[0], confidence=words[1])
+
+
+def _evidence(each: FuseInput) -> Evidence:
     found = tuple(zip(each.window.manifest, each.features, strict=True))
     pictures = [(ref, seen) for ref, seen in found if isinstance(seen, features.Seen)]
     patches = [(ref, patch) for ref, heard in found if isinstance(heard, features.Heard) for patch in _within(each.window, ref, heard)]
     quotes = [(ref, said) for ref, said in found if isinstance(said, features.Said)]
-    experts = {
-        modality.value: fusion.strongest(event.chances for _, event in events)
-        for modality, events in ((Modality.FRAMES, pictures), (Modality.AUDIO, patches), (Modality.TRANSCRIPTS, quotes))
-        if events
-    }
-    evidence = Evidence(frame=_best_frame(pictures), sounds=_sounds(patches), quotes=_quotes(quotes))
-    return Judgement(classes=_scores(fusion.fuse(experts)), evidence=evidence)
-
-
-def _scores(fused: Mapping[str, fusion.Fused]) -> dict[str, ClassScore]:
-    return {
-        name: ClassScore(
-            probability=score.probability,
-            contributions={Modality(modality): share for modality, share in score.contributions.items()},
-        )
-        for name, score in fused.items()
-    }
+    return Evidence(frame=_best_frame(pictures), sounds=_sounds(patches), quotes=_quotes(quotes))
 
 
 def _within(window: Window, ref: EventRef, heard: features.Heard) -> Iterator[features.Patch]:
     """The patches whose midpoint lies in the window: each patch counts once in windows that do not overlap."""
     for patch in heard.patches:
-        if window.start <= _at(ref, (patch.start_s + patch.end_s) / 2) < window.end:
+        if window.start <= middle(ref.start, patch) < window.end:
             yield patch
 
 
@@ -156,31 +165,24 @@ def open_engine(settings: InferSettings, home: Path | None) -> Engine:
     """The profile's engine, its weights loaded and verified. Raises ConfigError (weights missing, no such device)."""
     torch.set_num_threads(1)  # two threads under contention made one forward ten times slower
     device = _device(settings)
-    build: dict[str, Callable[[], Profile]] = {
-        "tiny": lambda: Profile(
-            version="tiny-1", may_alert=False, images=tiny.TinyImages(), sounds=tiny.TinySounds(), words=tiny.TinyWords()
-        ),
-        "bundled": lambda: _bundled(settings, home, device),
-    }
+    build: dict[str, Callable[[], Profile]] = {"tiny": _tiny, "bundled": lambda: _bundled(settings, home, device)}
     with _translated():
-        return FusionEngine(build[settings.profile]())
+        return FusionEngine(build[settings.profile](), device)
+
+
+def _tiny() -> Profile:
+    return Profile(version=profiles.TINY, calibrated=False, may_alert=False, encoders=Encoders.tiny(), head=profiles.tiny_head())
 
 
 def _bundled(settings: InferSettings, home: Path | None, device: str) -> Profile:
-    sentences = SentenceEncoder.load(weights.locate(home, "minilm"), device=device)
+    parts = (profiles.fingerprint(), profiles.HEAD_SHA256, FUSION)
     return Profile(
-        version=_version(),
+        version="bundled-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12],
+        calibrated=True,
         may_alert=True,
-        images=PersonDetector.load(device=device),
-        sounds=YamnetEncoder.load(weights.locate(home, "yamnet"), device=device, batch=2 * settings.batch),
-        words=WordJudge(sentences),
+        encoders=Encoders.bundled(home, device=device, batch=2 * settings.batch),
+        head=profiles.bundled_head(),
     )
-
-
-def _version() -> str:
-    """Changes with any weight, with the tables that turn features into scores, and with the fusion itself."""
-    parts = (weights.fingerprint(), ASSET_SHA256, TABLE.read_text("utf-8"), PROTOTYPES.read_text("utf-8"), FUSION)
-    return "bundled-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def _device(settings: InferSettings) -> str:

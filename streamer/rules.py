@@ -20,7 +20,19 @@ from streamer.config import Duration, Id, Settings, read_yaml, wrong_fields
 from streamer.errors import ConfigError
 from streamer.events import SECOND, Micros, Severity
 
-SecurityClass = Literal["person", "glass_break", "gunshot", "explosion", "scream", "siren", "footsteps", "spoken_threat", "call_for_help"]
+SecurityClass = Literal[
+    "person",
+    "glass_break",
+    "gunshot",
+    "explosion",
+    "scream",
+    "siren",
+    "footsteps",
+    "spoken_threat",
+    "call_for_help",
+    "intrusion",
+    "breakage",
+]
 Probability = Annotated[float, Field(gt=0, le=1)]
 
 OFF_SHARE = 0.8

@@ -7,11 +7,13 @@ A missing Kafka is a failure, not a skip.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from streamer.cli import home
@@ -20,11 +22,22 @@ from streamer.engine import pull_weights
 from streamer.kafka.client import Kafka
 from streamer.kafka.embedded import EmbeddedBroker
 from streamer.kafka.topics import create_topics
+from streamer.roles import Seldom
 from tests.kafka import apache
 
 PARTITIONS = 4
 settings.register_profile("laws", deadline=None)  # on a machine that does other work a slow example is no failure; a slow suite is
 settings.load_profile("laws")
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """A command run in this process sends the log to its test's stderr; the next test's log is not written to that closed file."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    for handler in [each for each in logging.root.handlers if any(isinstance(one, Seldom) for one in each.filters)]:
+        logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,16 @@ from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
 from models.evaluation.benchmark import Bench, Plan
+from models.evaluation.library import SPOKEN
 from models.evaluation.media import Media
 from models.head import FusionHead
+from models.profiles import Encoders
+from models.small.corpus import train_small
+from models.small.text import SmallTexts
+from models.training.recipe import Recipe
 from streamer import lab
 from streamer.cli import app
 from tests.models.evaluation.test_benchmark import PLAN, media
-from tests.models.evaluation.test_examples import TINY
 
 __all__ = ["media"]  # a fixture
 
@@ -37,7 +42,7 @@ def small(media: Media, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def opened(home: Path | None, plan: Plan) -> Iterator[tuple[Bench, Progress]]:
         with Progress(disable=True) as progress:
-            yield Bench(PLAN, media, TINY, folder / "examples", progress), progress
+            yield Bench(PLAN, media, Encoders.tiny(), folder / "examples", progress), progress
 
     monkeypatch.setattr(lab, "_opened", opened)
 
@@ -57,7 +62,20 @@ def test_a_head_is_trained_evaluated_and_explained(head: Path) -> None:
     assert found.exit_code == 0 and "clean" in found.stdout and "dark" in found.stdout and "intrusion" in found.stdout
     told = run("explain", head, "--scene", "1", "--least", "0.0")
     assert told.exit_code == 0 and "The sound" in told.stdout and "Without the sound" not in told.stdout
-    assert "Without the sound" in run("explain", head, "--scene", "1", "--least", "0.0", "--without", "audio").stdout
+    assert "What counted most" in told.stdout or "No single moment decides it" in told.stdout
+
+
+def test_a_modality_is_left_out_and_where_the_head_looks_is_drawn(head: Path, folder: Path) -> None:
+    path = folder / "pictures" / "attention.svg"
+    told = run("explain", head, "--scene", "1", "--least", "0.0", "--without", "audio", "--attention", path)
+    assert told.exit_code == 0 and "Without the sound" in told.stdout and str(path) in told.stdout
+    assert "frames, gates" in path.read_text() and "audio, gates" not in path.read_text()
+
+
+def test_without_matplotlib_it_says_what_to_install(head: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'streamer\[training\]'"):
+        list(lab.explain(None, head, scene=1, leave_out=frozenset(), least=0.0, attention=folder / "none.svg"))
 
 
 def test_methods_are_compared_and_missed_aims_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +92,17 @@ def test_methods_are_compared_and_missed_aims_are_named(folder: Path, monkeypatc
         (("evaluate", __file__, "--condition", "fog"), "packet_loss"),
         (("explain", __file__, "--without", "smell"), "transcripts"),
         (("explain", __file__, "--scene", "100000"), "test scenes"),
+        (("explain", __file__, "--attention", "map.gif"), ".svg or .png"),
     ],
 )
 def test_what_is_unknown_is_refused_with_what_is_known(words: tuple[str, ...], named: str) -> None:
     found = run(*words)
     assert found.exit_code == 2 and named in found.output
+
+
+def test_a_small_encoder_is_trained_from_sentences_and_an_unknown_one_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.small.corpus.train_small.__kwdefaults__", {**train_small.__kwdefaults__, "recipe": Recipe(epochs=1)})
+    found = run("encoder", "text-gru", "--out", folder / "text.safetensors")
+    assert found.exit_code == 0 and "mean AP on validation 0." in found.stdout
+    assert SmallTexts.load(folder / "text.safetensors")(["help"])[0].chances.keys() == set(SPOKEN)
+    assert "text-gru" in run("encoder", "guess").stderr

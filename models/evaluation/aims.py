@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from models.calibration import PATTERNS
+from models.classes import JOINT
 from models.evaluation.findings import Cell, ClassTrack, Comparison, Findings
-from models.evaluation.truth import JOINT
 from models.recordings import ACOUSTIC
 
 GAP = -0.01

@@ -2,7 +2,8 @@
 
 Laws:
 1. An episode is a run of positive windows of one session; runs that are within two hops are one (decide resolves after two windows).
-2. An episode is a false alarm when none of its windows is true. A session's windows never join another's.
+2. An episode is a false alarm when none of its windows is true, or so near to a true one that an alarm there would join it: at an
+   event's edge a window holds too little of it to be true, and an alarm for it is no false one. A session's windows never join another's.
 3. Episodes can merge when a threshold falls, so their number may fall too. A threshold is therefore sought from above: it and every
    higher one keep the budget.
 
@@ -76,9 +77,17 @@ def episodes(positive_B: Bools, timeline: Timeline) -> Ints:
 
 
 def false_alarms(alarm_B: Bools, truth_B: Bools, timeline: Timeline) -> int:
-    """How many episodes of alarm hold no true window."""
+    """How many episodes of alarm hold no window that is true or near one."""
     episode_B = episodes(alarm_B, timeline)
-    return int(episode_B.max(initial=-1)) + 1 - np.unique(episode_B[alarm_B & truth_B]).size
+    return int(episode_B.max(initial=-1)) + 1 - np.unique(episode_B[alarm_B & near(truth_B, timeline)]).size
+
+
+def near(truth_B: Bools, timeline: Timeline) -> Bools:
+    """Which windows are true, or within JOIN_HOPS of a true one."""
+    true_place = timeline.place_B[truth_B]
+    reach = np.concatenate([true_place + hops for hops in range(-JOIN_HOPS, JOIN_HOPS + 1)])
+    found: Bools = np.isin(timeline.place_B, reach)
+    return found
 
 
 def threshold_at_recall(scores_B: Floats, truth_B: Bools, timeline: Timeline, *, recall: float) -> float:
@@ -101,24 +110,29 @@ def false_alarms_per_hour(scores_B: Floats, truth_B: Bools, timeline: Timeline, 
 
 
 def lowest_threshold(scores_B: Floats, truth_B: Bools, timeline: Timeline, *, per_hour: float) -> float:
-    """The lowest score from which up false alarms stay within the budget; not lower than the lowest true window, where nothing is won.
+    """The lowest threshold whose false alarms, and those of every higher one, stay within the budget.
 
-    Just above the greatest score when that already breaks the budget. O(B log B).
+    It lies halfway between the lowest score that it lets through, or the lowest true window where that is higher, and the score that
+    would break the budget: between them nothing is won, and neither side is cut close. Just above the greatest score when already that
+    breaks it. O(B log B).
     """
     scores_B, truth_B = pairs(scores_B, truth_B)
     if not scores_B.size or not 0 <= per_hour < math.inf:
         raise ValueError(f"{scores_B.size} windows, per_hour={per_hour}: must be at least 1, and finite and not below 0")
-    score, truth, place = scores_B.tolist(), truth_B.tolist(), timeline.place_B.tolist()
-    floor = scores_B[truth_B].min() if truth_B.any() else -math.inf
-    found = math.nextafter(max(score), math.inf)
+    score, real, place = scores_B.tolist(), near(truth_B, timeline).tolist(), timeline.place_B.tolist()
+    found, broken = math.nextafter(max(score), math.inf), min(score)
     growing = _Growing()
     for value, rows in groupby(np.argsort(-scores_B).tolist(), key=score.__getitem__):
         for row in rows:
-            growing.add(place[row], truth[row])
-        if value < floor or growing.false > per_hour * timeline.hours + 1e-9:
+            growing.add(place[row], real[row])
+        if growing.false > per_hour * timeline.hours + 1e-9:
+            broken = value
             break
         found = value
-    return found
+    if found > max(score):
+        return found
+    kept = max(found, float(scores_B[truth_B].min())) if truth_B.any() else found
+    return max((kept + broken) / 2, math.nextafter(broken, math.inf)) if kept > broken else kept
 
 
 def time_to_alert(start_s_E: Floats, alert_s_E: Floats) -> Delays:
@@ -131,25 +145,25 @@ def time_to_alert(start_s_E: Floats, alert_s_E: Floats) -> Delays:
 
 
 class _Growing:
-    """Episodes while windows turn positive one by one (union-find): how many hold no true window."""
+    """Episodes while windows turn positive one by one (union-find): how many hold no real one."""
 
     def __init__(self) -> None:
         self.false = 0
         self._parent: dict[int, int] = {}
-        self._true: dict[int, bool] = {}
+        self._real: dict[int, bool] = {}
 
-    def add(self, place: int, true: bool) -> None:
-        self._parent[place], self._true[place] = place, true
-        self.false += not true
+    def add(self, place: int, real: bool) -> None:
+        self._parent[place], self._real[place] = place, real
+        self.false += not real
         for other in range(place - JOIN_HOPS, place + JOIN_HOPS + 1):
             if other in self._parent:
                 self._join(self._root(place), self._root(other))
 
     def _join(self, one: int, other: int) -> None:
         if one != other:
-            self.false -= not (self._true[one] and self._true[other])
+            self.false -= not (self._real[one] and self._real[other])
             self._parent[other] = one
-            self._true[one] = self._true[one] or self._true[other]
+            self._real[one] = self._real[one] or self._real[other]
 
     def _root(self, place: int) -> int:
         while self._parent[place] != place:

@@ -23,10 +23,10 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from models.calibration import PATTERNS, Calibration
+from models.calibration import PATTERNS
 from models.evaluation import compare, corruptions, scripts
 from models.evaluation.alarms import Timeline
-from models.evaluation.examples import Corrupt, Encoders, Examples, build, cached, encode, key
+from models.evaluation.examples import Corrupt, Examples, build, cached, encode, key, remembering
 from models.evaluation.findings import Findings, Origin, SplitCount, StreamTrack
 from models.evaluation.media import Media
 from models.evaluation.scenes import Scene, render
@@ -38,11 +38,13 @@ from models.fusion.experts import Experts
 from models.fusion.methods import DEFAULT, METHODS
 from models.fusion.windows import MODALITIES, Stream, Windows
 from models.head import FusionHead
+from models.profiles import Encoders
 from models.recordings import Split
 from models.tokens import CHANCES, Event
 from models.training.data import Data, predict
 from models.training.recipe import Recipe
 from models.training.train import key_of, train, train_experts
+from models.verdict import calibration_of
 
 AUGMENTED = "augmented"
 SCENES: Mapping[Split, int] = {Split.TRAIN: 420, Split.VALIDATION: 140, Split.CALIBRATION: 220, Split.TEST: 180}
@@ -50,7 +52,10 @@ SCENES: Mapping[Split, int] = {Split.TRAIN: 420, Split.VALIDATION: 140, Split.CA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How large the benchmark is. `copies`: spoilt copies of each scene of training (one of validation where there are any)."""
+    """How large the benchmark is. `copies`: spoilt copies of each scene of training (one of validation where there are any).
+
+    `scene_seed`: the number of the test's first scene, and of its hours. Those below it were looked at while methods were chosen.
+    """
 
     scenes: Mapping[Split, int] = field(default_factory=lambda: dict(SCENES))
     copies: int = 2
@@ -59,7 +64,9 @@ class Plan:
     conditions: tuple[str, ...] = tuple(corruptions.CONDITIONS)
     event_hours: float = 3.0
     events_per_hour: float = 60.0
-    negative_hours: float = 6.0
+    calibration_hours: float = 6.0
+    negative_hours: float = 6.2  # a window that crosses from one minute into the next is not counted
+    scene_seed: int = 2_000
     resamples: int = 500
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -69,9 +76,12 @@ class Bench:
 
     def __init__(self, plan: Plan, media: Media, encoders: Encoders, folder: Path, progress: Progress | None = None) -> None:
         self.plan, self.fingerprint = plan, encoders.fingerprint
-        self._media, self._encoders, self.folder, self._progress = media, encoders.remembering(), folder, progress
+        self._media, self._encoders, self.folder, self._progress = media, remembering(encoders), folder, progress
         self._libraries = {split: media.library(split, lend=split is not Split.TEST) for split in Split}
-        self.scripts = {split: [scripts.draw(split, n, self._libraries[split]) for n in range(plan.scenes[split])] for split in Split}
+        first = {split: plan.scene_seed if split is Split.TEST else 0 for split in Split}
+        self.scripts = {
+            split: [scripts.draw(split, first[split] + n, self._libraries[split]) for n in range(plan.scenes[split])] for split in Split
+        }
 
     def learning(self) -> tuple[Data, Data, Data]:
         """Train, validation, calibration."""
@@ -79,9 +89,14 @@ class Bench:
 
     def calibration(self) -> Data:
         """Clean, with each window's place in time: thresholds count alarms an hour."""
-        found = self._examples(Split.CALIBRATION)
-        hop_B = np.round(found.truth.start_B / HOP_S).astype(np.int64)
-        return replace(data_of(found), timeline=Timeline(session_B=found.truth.script_B, hop_B=hop_B, hop_s=HOP_S))
+        return timed(self._examples(Split.CALIBRATION))
+
+    def hours(self) -> Data | None:
+        """Hours of the calibration split's media, with a few events: where thresholds are read off."""
+        if not self.plan.calibration_hours:
+            return None
+        library = self._libraries[Split.CALIBRATION]
+        return timed(self._kept(list(scripts.stream(Split.CALIBRATION, 1, self.plan.calibration_hours, library)), "calibration, hours"))
 
     def test(self, condition: str) -> Examples:
         """The scenes of the test under a condition."""
@@ -94,7 +109,9 @@ class Bench:
     def stream(self, *, events: bool) -> tuple[list[Script], Iterator[Examples]]:
         """Hours of the test's media, with events or without any; encoded an hour at a time."""
         hours, rate = (self.plan.event_hours, self.plan.events_per_hour) if events else (self.plan.negative_hours, 0.0)
-        every = list(scripts.stream(Split.TEST, 1 + events, hours, self._libraries[Split.TEST], events_per_hour=rate))
+        every = list(
+            scripts.stream(Split.TEST, self.plan.scene_seed + 1 + events, hours, self._libraries[Split.TEST], events_per_hour=rate)
+        )
         return every, (self._kept(every[at : at + 60], "stream") for at in range(0, len(every), 60))
 
     def _data(self, split: Split, copies: int) -> Data:
@@ -128,7 +145,7 @@ class Bench:
         return Origin(
             date=date,
             command=command,
-            scene_seed=0,
+            scene_seed=self.plan.scene_seed,
             digests={"encoders": self.fingerprint, "recipe": self.plan.recipe.digest[:16]},
             splits=tuple(counts),
             recordings=compare.sources(self.scripts[Split.TEST]),
@@ -152,15 +169,15 @@ class Learned:
 
 def learn(bench: Bench, seed: int, progress: Progress | None = None, *, log_dir: Path | None = None) -> Learned:
     """Every method of the plan. A head that lies in the bench's folder, of these splits, recipe and seed, is taken from there."""
-    splits, recipe, experts = bench.learning(), bench.plan.recipe, None
-    folder = bench.folder / f"heads-{key_of(splits, recipe, seed)[:16]}"
+    splits, hours, recipe, experts = bench.learning(), bench.hours(), bench.plan.recipe, None
+    folder = bench.folder / f"heads-{key_of((*splits, *([hours] if hours else [])), recipe, seed)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     heads = {}
     for name in bench.plan.methods:
         path = folder / f"{name}.safetensors"
         if not path.is_file():
             experts = experts or train_experts(*splits, recipe, seed=seed, progress=progress, log_dir=log_dir)
-            more: dict[str, Any] = {"encoders": bench.fingerprint, "progress": progress, "log_dir": log_dir}
+            more: dict[str, Any] = {"hours": hours, "encoders": bench.fingerprint, "progress": progress, "log_dir": log_dir}
             train(name, *splits, recipe, seed=seed, experts=experts, **more).save(path)
         heads[name] = FusionHead.load(path)
     return Learned(seed=seed, heads=heads)
@@ -204,13 +221,6 @@ def scores(learned: Learned, windows: Windows) -> dict[str, Tensor]:
     return found | {compare.only(name): probability_BC for name, probability_BC in alone(learned.experts, windows).items()}
 
 
-def calibration_of(head: FusionHead) -> Calibration:
-    """ValueError where it has none."""
-    if head.calibration is None:
-        raise ValueError(f"the head {head.about.method} is not calibrated")
-    return head.calibration
-
-
 def watched(bench: Bench, learned: Mapping[int, Learned]) -> StreamTrack:
     """The stream track; nothing where the plan has no hours of it."""
     if not bench.plan.event_hours or not bench.plan.negative_hours:
@@ -247,6 +257,12 @@ def data_of(found: Examples) -> Data:
         group_B=torch.from_numpy(truth.group_B),
         verdicts=CHANCES,
     )
+
+
+def timed(found: Examples) -> Data:
+    """The same with each window's place in time."""
+    hop_B = np.round(found.truth.start_B / HOP_S).astype(np.int64)
+    return replace(data_of(found), timeline=Timeline(session_B=found.truth.script_B, hop_B=hop_B, hop_s=HOP_S))
 
 
 def joined(parts: Sequence[Data]) -> Data:

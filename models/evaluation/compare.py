@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from models.classes import JOINT, LABELS
 from models.evaluation.findings import Bin, Cell, ClassCell, Comparison, Difference, Figure
 from models.evaluation.intervals import around, chance, counts
 from models.evaluation.metrics import Bools, Floats, auroc, average_precision, brier, calibration_error
 from models.evaluation.resampled import average_precisions
 from models.evaluation.scripts import Script
-from models.evaluation.truth import JOINT, LABELS, Truth, events
+from models.evaluation.truth import Truth, events
 from models.fusion.methods import DEFAULT
 from models.fusion.windows import MODALITIES
 

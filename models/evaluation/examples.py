@@ -28,20 +28,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models import recordings, weights
-from models.audioset import TABLE
+from models import recordings
 from models.evaluation.happenings import FRAME_S
 from models.evaluation.media import RATE, Media
 from models.evaluation.scenes import Scene, render
 from models.evaluation.scripts import Script
 from models.evaluation.truth import WINDOW_S, Truth, label
-from models.features import ImageEncoder, SoundEncoder, TextEncoder
 from models.fusion.windows import MODALITIES, Stream, Windows
-from models.persons import ASSET_SHA256, PersonDetector
-from models.tiny import TinyImages, TinySounds, TinyWords
+from models.profiles import Encoders
 from models.tokens import SECOND, Event, Gathered, gather, windows_of
-from models.words import PROTOTYPES, SentenceEncoder, WordJudge
-from models.yamnet import YamnetEncoder
 
 FORMAT = 1
 """Of the file, and of all code that decides what stands in it."""
@@ -53,39 +48,6 @@ Corrupt = Callable[[Scene, int], Scene]
 Rows = NDArray[np.int64]
 _PARTS = ("tokens_BTD", "mask_BT", "quality_BQ")
 _ARRAYS = ("truth_BC", "script_B", "start_B", "conflict_B", "single_B", "group_B")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoders:
-    """What scenes are encoded by. `fingerprint` changes with anything that changes a feature."""
-
-    images: ImageEncoder
-    sounds: SoundEncoder
-    words: TextEncoder
-    fingerprint: str
-
-    @classmethod
-    def bundled(cls, home: Path | None, *, device: str = "cpu") -> Encoders:
-        """Those that run live. Raises PackageError (weights missing or altered). How many threads torch has is left as it is."""
-        parts = (weights.fingerprint(), ASSET_SHA256, TABLE.read_text("utf-8"), PROTOTYPES.read_text("utf-8"))
-        return cls(
-            images=PersonDetector.load(device=device),
-            sounds=YamnetEncoder.load(weights.locate(home, "yamnet"), device=device),
-            words=WordJudge(SentenceEncoder.load(weights.locate(home, "minilm"), device=device)),
-            fingerprint="bundled-" + _digest(parts),
-        )
-
-    def remembering(self) -> Encoders:
-        """The same, not asked again for what they encoded lately: scenes share backgrounds, and conditions all that they leave alone."""
-        images, sounds, words = (
-            one if isinstance(one, _Remembered) else _Remembered(one) for one in (self.images, self.sounds, self.words)
-        )
-        return replace(self, images=images, sounds=sounds, words=words)
-
-    @classmethod
-    def tiny(cls) -> Encoders:
-        """Random ones, for tests."""
-        return cls(images=TinyImages(), sounds=TinySounds(), words=TinyWords(), fingerprint="tiny-1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -158,7 +120,7 @@ def build(
     """
     truth = label(scripts)
     task = progress.add_task(title, total=len(scripts)) if progress else None
-    encoders = encoders.remembering()
+    encoders = remembering(encoders)
     gathered: list[Gathered] = []
     for at, script in enumerate(scripts):
         scene = render(script, media)
@@ -205,6 +167,14 @@ def _micros(seconds: float) -> int:
 def _seed(seed: int, script: Script) -> int:
     """Of a scene's corruption: another one for each scene, also for each segment of a stream."""
     return int(np.random.default_rng([seed, script.seed, round(script.start)]).integers(2**31))
+
+
+def remembering(encoders: Encoders) -> Encoders:
+    """The same, not asked again for what they encoded lately: scenes share backgrounds, and conditions all that they leave alone."""
+    images, sounds, words = (
+        one if isinstance(one, _Remembered) else _Remembered(one) for one in (encoders.images, encoders.sounds, encoders.words)
+    )
+    return replace(encoders, images=images, sounds=sounds, words=words)
 
 
 class _Remembered:

@@ -47,7 +47,7 @@ def draw(findings: Findings, folder: Path) -> dict[str, str]:
     own = [one for one in findings.stream.methods if one.method == comparison.default]
     if own:
         wanted["alarms"] = lambda figure: _alarms(figure, own[0].classes)
-    return {name: _save(name, fill, folder) for name, fill in wanted.items()}
+    return {name: save(folder / f"{name}.svg", fill) for name, fill in wanted.items()}
 
 
 def strength(condition: str) -> tuple[str, float] | None:
@@ -58,19 +58,21 @@ def strength(condition: str) -> tuple[str, float] | None:
     return found[1], float(f"{'-' if found[2] else ''}{found[3]}.{found[4] or 0}")
 
 
-def _save(name: str, fill: Callable[[Figure], None], folder: Path) -> str:
+def save(path: Path, fill: Callable[[Figure], None]) -> str:
+    """A figure as a file, SVG or PNG by its suffix; the file's name. ImportError says what to install."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as exc:
-        raise ImportError(f"matplotlib draws the report's plots and is not installed: pip install '{EXTRA}'") from exc
+        raise ImportError(f"matplotlib draws plots and is not installed: pip install '{EXTRA}'") from exc
     with rc_context({"svg.hashsalt": "streamer", "svg.fonttype": "none", "font.sans-serif": FONTS, "font.size": 9.0}):
         figure = Figure(layout="constrained")
         fill(figure)
         for axes in figure.axes:
             axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None, "Creator": None})
-    return f"{name}.svg"
+        unsaid = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+        figure.savefig(path, format=path.suffix[1:], metadata=unsaid)
+    return path.name
 
 
 def _conditions(figure: Figure, comparison: Comparison) -> None:

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.classes import LABELS
 from models.evaluation.alarms import JOIN_HOPS, Ints, Timeline, episodes, threshold_at_recall, time_to_alert
 from models.evaluation.compare import RESAMPLES
 from models.evaluation.findings import ClassTrack, Figure, MethodTrack, Point, Rate, StreamTrack
 from models.evaluation.intervals import around, counts
 from models.evaluation.metrics import Bools, Floats
 from models.evaluation.scripts import BLOCK, SEGMENT_S, Script
-from models.evaluation.truth import HOP_S, LABELS, WINDOW_S, Truth, events, label
+from models.evaluation.truth import HOP_S, WINDOW_S, Truth, events, label
 
 RECALL = 0.8
 _CURVE = tuple(tenth / 20 for tenth in range(1, 21))

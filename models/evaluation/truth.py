@@ -18,16 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.classes import CLASSES
+from models.classes import CLASSES, LABELS
 from models.evaluation.library import RESEMBLES, SPOKEN, Span
 from models.evaluation.metrics import Bools, Floats
 from models.evaluation.scripts import NEAR_S, Script
 from models.recordings import Modality
 
-JOINT = ("intrusion", "breakage")
-"""The classes that two modalities decide together."""
-LABELS = (*CLASSES, *JOINT)
-"""The security classes, then those."""
 WINDOW_S, HOP_S = 2.0, 1.0
 ENOUGH_S = 0.3
 JOIN_S = 0.7

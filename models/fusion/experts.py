@@ -56,6 +56,16 @@ class Expert(nn.Module):
         logits_BC: Tensor = self.classify(self.pool(self.project(stream.tokens_BTD), stream.mask_BT))
         return logits_BC + self._verdict(stream) if self.verdicts else logits_BC
 
+    @torch.no_grad()
+    def shrink(self, share_C: Tensor) -> Expert:
+        """Keep that share of what was learned of each class beyond the encoder's verdict. Without verdicts: nothing to do."""
+        if self.verdicts:
+            own_CV = torch.eye(len(share_C), self.verdicts, device=share_C.device)
+            for parameter in self.classify[-1].parameters():
+                parameter.mul_(share_C.reshape(-1, *[1] * (parameter.ndim - 1)))
+            self.trust_CV.copy_(own_CV + share_C[:, None] * (self.trust_CV - own_CV))
+        return self
+
     def _verdict(self, stream: Stream) -> Tensor:
         said_BTV = stream.tokens_BTD[:, :, : self.verdicts].masked_fill(~stream.mask_BT[:, :, None], float("-inf"))
         said_BV = torch.where(stream.present_B[:, None], said_BTV.amax(1), 0.0)
@@ -77,6 +87,12 @@ class Experts(nn.Module):
         self.register_buffer("scale_MC", torch.ones(shape))
         self.register_buffer("bias_MC", torch.zeros(shape))
         self.register_buffer("speaks_MC", torch.ones(shape, dtype=torch.bool))
+
+    def of(self, name: str) -> Expert:
+        """A modality's."""
+        expert = self.experts[name]
+        assert isinstance(expert, Expert)
+        return expert
 
     def forward(self, windows: Windows) -> Opinions:
         """What each says."""

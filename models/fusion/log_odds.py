@@ -1,7 +1,7 @@
 """Log-odds: late fusion without anything that looks across modalities.
 
 The mean of the experts' log-odds is the logarithmic opinion pool (Genest and Zidek, Statistical Science 1986); the sum relative to the
-prior is Bayes' rule where modalities are independent given the class, and what models/fusion/first.py does.
+prior is Bayes' rule where modalities are independent given the class.
 
 Laws:
 1. Mean: each expert with a voice in a class counts the same.

@@ -58,8 +58,11 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         """(B, T, D) to (B, D)."""
-        weights_BT1 = masked_softmax(self.score(tokens_BTD), mask_BT[:, :, None], dim=1)
-        return (weights_BT1 * tokens_BTD).sum(1)
+        return (self.weights(tokens_BTD, mask_BT)[:, :, None] * tokens_BTD).sum(1)
+
+    def weights(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """How much of each token is in the vector, (B, T)."""
+        return masked_softmax(self.score(tokens_BTD), mask_BT[:, :, None], dim=1).squeeze(2)
 
 
 class Attention(nn.Module):
@@ -73,12 +76,21 @@ class Attention(nn.Module):
 
     def forward(self, query_BTD: Tensor, context_BSD: Tensor, mask_BS: Tensor) -> Tensor:
         """Each of T queries reads the context."""
-        projections = (self.query(query_BTD), self.key(context_BSD), self.value(context_BSD))
-        query_BHTd, key_BHSd, value_BHSd = (each.unflatten(-1, (HEADS, -1)).transpose(1, 2) for each in projections)
-        scores_BHTS = query_BHTd @ key_BHSd.transpose(2, 3) / query_BHTd.shape[-1] ** 0.5
-        weights_BHTS = masked_softmax(scores_BHTS, mask_BS[:, None, None, :], dim=-1)
-        read_BTD: Tensor = self.out((weights_BHTS @ value_BHSd).transpose(1, 2).flatten(2))
+        value_BHSd = _heads(self.value(context_BSD))
+        read_BTD: Tensor = self.out((self.weights(query_BTD, context_BSD, mask_BS) @ value_BHSd).transpose(1, 2).flatten(2))
         return read_BTD
+
+    def weights(self, query_BTD: Tensor, context_BSD: Tensor, mask_BS: Tensor) -> Tensor:
+        """How much of each token of the context a head of a query reads, (B, H, T, S)."""
+        query_BHTd, key_BHSd = _heads(self.query(query_BTD)), _heads(self.key(context_BSD))
+        scores_BHTS = query_BHTd @ key_BHSd.transpose(2, 3) / query_BHTd.shape[-1] ** 0.5
+        return masked_softmax(scores_BHTS, mask_BS[:, None, None, :], dim=-1)
+
+
+def _heads(projected_BTD: Tensor) -> Tensor:
+    """(B, H, T, D / H)."""
+    apart_BHTd: Tensor = projected_BTD.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return apart_BHTd
 
 
 class Encoders(nn.Module):

@@ -75,3 +75,8 @@ class Windows:
     def only(self, keep_BM: Tensor) -> Windows:
         """The same with those modalities alone (of those that are there): a coalition."""
         return Windows(**{name: stream.only(keep_BM[:, at]) for at, (name, stream) in enumerate(self.streams())})
+
+    def to(self, device: torch.device) -> Windows:
+        """The same there."""
+        moved = {name: (one.tokens_BTD.to(device), one.mask_BT.to(device), one.quality_BQ.to(device)) for name, one in self.streams()}
+        return Windows(**{name: Stream.of(*parts) for name, parts in moved.items()})

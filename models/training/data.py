@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from models.classes import LABELS
 from models.evaluation.alarms import Timeline
 from models.evaluation.metrics import average_precision
-from models.evaluation.truth import LABELS
 from models.explain import take
-from models.fusion.windows import Stream, Widths, Windows
+from models.fusion.windows import Widths, Windows
 
 CHUNK = 1024  # windows predicted at once
 
@@ -68,8 +68,8 @@ class Data:
     def to(self, device: torch.device) -> Data:
         """The same there."""
         known_BC = None if self.known_BC is None else self.known_BC.to(device)
-        moved = moved_to(self.windows, device)
-        return replace(self, windows=moved, truth_BC=self.truth_BC.to(device), group_B=self.group_B.to(device), known_BC=known_BC)
+        windows = self.windows.to(device)
+        return replace(self, windows=windows, truth_BC=self.truth_BC.to(device), group_B=self.group_B.to(device), known_BC=known_BC)
 
     @property
     def digest(self) -> str:
@@ -81,13 +81,6 @@ class Data:
             for values in (stream.tokens_BTD, stream.quality_BQ):
                 found.update(values.sum(dim=tuple(range(1, values.ndim))).cpu().numpy().tobytes())
         return found.hexdigest()[:16]
-
-
-def moved_to(windows: Windows, device: torch.device) -> Windows:
-    """The same windows there."""
-    return Windows(
-        **{name: Stream.of(one.tokens_BTD.to(device), one.mask_BT.to(device), one.quality_BQ.to(device)) for name, one in windows.streams()}
-    )
 
 
 def widths_of(data: Data, model: int) -> Widths:

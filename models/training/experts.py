@@ -8,8 +8,10 @@ Laws:
 4. It speaks of a class where on held-out windows (validation, and training as cross-fitted: one split has too few recordings of a class)
    its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never with too few positives,
    never where its log-odds do not rise with the truth on the calibration split.
+5. Of what it learned beyond its encoder's verdict it keeps, by class, the share that gives the greatest AP on those held-out windows; of
+   equals the smallest. What only fits the recordings of training is left out.
 
-Source: cross-fitting, Wolpert, "Stacked generalization", Neural Networks 1992.
+Sources: cross-fitting, Wolpert, "Stacked generalization", Neural Networks 1992; shrinkage towards what was known, Stein 1956.
 Shape key: as in models/fusion/windows.py; N rows of one modality.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,27 +128,67 @@ def learn_experts(train: Data, validation: Data, calibration: Data, widths: Widt
     figure_MC = torch.full((2, *may_MC.shape), math.nan)
     fold_B = folds(train.group_B, recipe.folds, generator_of(stages.seed, "folds")).to(train.truth_BC.device)
     for m, name in enumerate(MODALITIES):
-        may_C, expert = may_MC[m], experts.experts[name]
+        may_C, expert = may_MC[m], experts.of(name)
         sides = [Side.of(data, name, may_C) for data in (train, validation, calibration)]
         experts.speaks_MC[m] = may_C
         if not may_C.any() or not all(len(side.truth_NC) for side in sides):
             experts.speaks_MC[m] = False
             continue
         epochs = _learn(expert, sides[0], sides[1], stages, name)
-        (experts.scale_MC[m], experts.bias_MC[m]), fitted_C = _calibrated(expert, sides[2])
+        others = []
         for fold in range(recipe.folds):
-            other = _fresh(widths, name, stages, fold).to(train.truth_BC.device)
-            _learn(other, Side.of(train, name, may_C, fold_B != fold), None, stages, f"{name}-fold{fold}", epochs)
-            (held_2C, _), here_B = _calibrated(other, sides[2]), fold_B == fold
-            crossfit_BMC[here_B, m] = say(other, some(getattr(train.windows, name), here_B)) * held_2C[0] + held_2C[1]
-        told_NC = torch.cat([crossfit_BMC[sides[0].here_B, m], say(expert, sides[1].stream) * experts.scale_MC[m] + experts.bias_MC[m]])
-        figure_MC[:, m] = _judge(told_NC, sides[:2])
-        experts.speaks_MC[m] &= fitted_C & (figure_MC[0, m] > figure_MC[1, m] + recipe.margin).to(fitted_C.device)
+            others.append(_fresh(widths, name, stages, fold).to(train.truth_BC.device))
+            _learn(others[fold], Side.of(train, name, may_C, fold_B != fold), None, stages, f"{name}-fold{fold}", epochs)
+        share_C = _shares(expert, others, sides, fold_B[sides[0].here_B], recipe)
+        told = _told(expert.shrink(share_C), [other.shrink(share_C) for other in others], sides, fold_B[sides[0].here_B])
+        experts.scale_MC[m], experts.bias_MC[m] = told.lines_2C
+        crossfit_BMC[sides[0].here_B, m] = told.train_NC
+        figure_MC[:, m] = _judge(told.held_NC, sides[:2])
+        experts.speaks_MC[m] &= told.fitted_C & (figure_MC[0, m] > figure_MC[1, m] + recipe.margin).to(told.fitted_C.device)
     best_C = figure_MC[0].nan_to_num(0.0).amax(0)
     experts.speaks_MC &= (figure_MC[0] >= recipe.outclassed * best_C).to(experts.speaks_MC.device)
     experts.prior_C.data.copy_(_prior(calibration))
     state = {key: tensor.detach().cpu().clone() for key, tensor in experts.state_dict().items()}
     return Trained(state=state, crossfit_BMC=crossfit_BMC.cpu(), precision_MC=figure_MC[0], base_MC=figure_MC[1], key=stages.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Told:
+    """What an expert says, calibrated. `lines_2C`: its scale and bias, `fitted_C`: where they could be fitted. `train_NC`: cross-fitted."""
+
+    lines_2C: Tensor
+    fitted_C: Tensor
+    train_NC: Tensor
+    validation_NC: Tensor
+
+    @property
+    def held_NC(self) -> Tensor:
+        """Of all windows that were held out."""
+        return torch.cat([self.train_NC, self.validation_NC])
+
+
+def _told(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fold_N: Tensor) -> Told:
+    """`others`: experts by the fold that they did not see; `sides`: training, validation, calibration."""
+    train, validation, calibration = sides
+    lines_2C, fitted_C = _calibrated(expert, calibration)
+    train_NC = torch.zeros(train.truth_NC.shape, device=lines_2C.device)
+    for fold, other in enumerate(others):
+        (held_2C, _), here_N = _calibrated(other, calibration), fold_N == fold
+        train_NC[here_N] = say(other, some(train.stream, here_N)) * held_2C[0] + held_2C[1]
+    validation_NC = say(expert, validation.stream) * lines_2C[0] + lines_2C[1]
+    return Told(lines_2C=lines_2C, fitted_C=fitted_C, train_NC=train_NC, validation_NC=validation_NC)
+
+
+def _shares(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fold_N: Tensor, recipe: Recipe) -> Tensor:
+    """Law 5, (C,)."""
+    like_C = sides[0].stream.tokens_BTD.new_ones(sides[0].truth_NC.shape[1])
+    tried = sorted(recipe.shares)
+    figures_SC = []
+    for share in tried:
+        mine, *theirs = [deepcopy(one).shrink(share * like_C) for one in (expert, *others)]
+        figures_SC.append(_judge(_told(mine, theirs, sides, fold_N).held_NC, sides[:2])[0].nan_to_num(0.0))
+    best_C = torch.stack(figures_SC).argmax(0)  # the first of equals
+    return like_C.new_tensor(tried)[best_C.to(like_C.device)]
 
 
 def _fresh(widths: Widths, name: str, stages: Stages, fold: int) -> Expert:

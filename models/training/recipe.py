@@ -12,8 +12,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from models.classes import JOINT
 from models.evaluation.library import SPOKEN
-from models.evaluation.truth import JOINT
 
 Subjects = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -41,6 +41,8 @@ class Recipe:
     expert_rate: float = 4e-3
     expert_decay: float = 2.0
     """The same of experts, which begin as what their encoders say: far from it is where recordings are learned by heart."""
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
+    """Of what an expert learned beyond its encoder's verdict: which are tried, by class, on held-out windows."""
     clip: float = 1.0
     """Greatest norm of a gradient."""
     dropout: float = 0.2
@@ -93,6 +95,7 @@ class Recipe:
             self._demand(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("balance", "whole", "outclassed"):
             self._demand(name, 0 <= getattr(self, name) <= 1, "in 0..1")
+        self._demand("shares", bool(self.shares) and all(0 <= share <= 1 for share in self.shares), "at least one, each in 0..1")
         self._demand("folds", self.folds >= 2, "at least 2")
         self._demand("most_weight", self.most_weight >= 1, "at least 1")
         self._demand("loss", self.loss in ("bce", "focal"), "bce or focal")

@@ -49,9 +49,11 @@ def train(
     log_dir: Path | None = None,
     checkpoint_dir: Path | None = None,
     device: str = "cpu",
+    hours: Data | None = None,
 ) -> FusionHead:
     """A calibrated head on the CPU. `experts`: of `train_experts`, to share them between methods; `encoders`: their fingerprint.
 
+    `hours`: of the calibration split's media, where thresholds keep their budget; without it, that is the calibration split itself.
     ValueError where splits do not fit each other, calibration has no timeline, or checkpoints are of something else.
     """
     splits = _splits(train, validation, calibration, device)
@@ -61,7 +63,7 @@ def train(
         scaled = [split.with_windows(head.standard(split.windows)) for split in splits]
         _learn(head.method, scaled, stages, experts, method)
     head.to("cpu").eval().requires_grad_(False)
-    head.calibration = calibrated(head, calibration, per_hour=recipe.per_hour)
+    head.calibration = calibrated(head, calibration, per_hour=recipe.per_hour, hours=hours)
     return head
 
 
@@ -87,26 +89,29 @@ def train_experts(
         return learn_experts(scaled[0], scaled[1], scaled[2], widths, stages)
 
 
-def calibrated(head: FusionHead, calibration: Data, *, per_hour: float) -> Calibration:
-    """Scales and thresholds on the windows as they are; temperatures on every window in each pattern that it can have.
+def calibrated(head: FusionHead, calibration: Data, *, per_hour: float, hours: Data | None = None) -> Calibration:
+    """Scales on the windows as they are; temperatures on every window in each pattern that it can have; thresholds on the hours.
 
     ValueError without a timeline. Labels that are not known count as false.
     """
-    if calibration.timeline is None:
-        raise ValueError("the calibration split has no timeline")
-    truth_BC, present_BM = calibration.truth_BC & calibration.known, calibration.windows.present_BM
-    row_N, keep_NM = views(present_BM)
-    return fit(
-        Split(
-            name="calibration",
-            classes=head.about.classes,
-            logits_BC=predict(head.logits, calibration.windows),
-            truth_BC=truth_BC,
-            present_BM=present_BM,
-            timeline=calibration.timeline,
-        ),
-        per_hour=per_hour,
-        views=Views(logits_BC=predict(head.logits, calibration.windows, keep_NM, row_N), truth_BC=truth_BC[row_N], present_BM=keep_NM),
+    row_N, keep_NM = views(calibration.windows.present_BM)
+    split = _split(head, calibration, "calibration")
+    seen_otherwise = Views(
+        logits_BC=predict(head.logits, calibration.windows, keep_NM, row_N), truth_BC=split.truth_BC[row_N], present_BM=keep_NM
+    )
+    return fit(split, per_hour=per_hour, views=seen_otherwise, hours=_split(head, hours, "calibration, hours") if hours else None)
+
+
+def _split(head: FusionHead, data: Data, name: str) -> Split:
+    if data.timeline is None:
+        raise ValueError(f"the {name} split has no timeline")
+    return Split(
+        name=name,
+        classes=head.about.classes,
+        logits_BC=predict(head.logits, data.windows),
+        truth_BC=data.truth_BC & data.known,
+        present_BM=data.windows.present_BM,
+        timeline=data.timeline,
     )
 
 

@@ -39,7 +39,7 @@ def extras(name: str, extra: str, seen: set[str]) -> None:
             required(canonicalize_name(requirement.name), seen)
 
 
-DRAWS = {"models/evaluation/plots.py"}
+DRAWS = {"models/evaluation/plots.py", "models/evaluation/attention_plot.py"}
 """What only training asks for, and says so where its extra is not installed: the image has none of it."""
 
 

@@ -130,34 +130,51 @@ def test_an_absent_modality_gets_exactly_nothing_where_a_kernel_rounds_each_row_
     assert torch.allclose(found.share_BMC.sum(1) + found.empty_BC, found.logit_BC, atol=1e-12)
 
 
-def test_removal_is_the_logit_with_the_token_less_the_logit_without() -> None:
-    windows, net = made(torch.tensor([[True, True, True], [True, False, True], [False, True, True]]), seed=2), network()
-    for name in MODALITIES:
-        whole: Stream = getattr(windows, name)
-        importance_BTC = removal(net, windows, name)
-        for b in range(3):
-            for t in range(TOKENS[name]):
-                left = whole.mask_BT.clone()
-                left[b, t] = False
-                without = Windows(**{**dict(windows.streams()), name: Stream.of(whole.tokens_BTD, left, whole.quality_BQ)})
-                with torch.no_grad():
-                    expected = net(windows)[b] - net(without)[b]
-                assert torch.allclose(importance_BTC[b, t], expected.double(), atol=1e-5)
-        assert (importance_BTC[~whole.mask_BT] == 0).all()
+def kept(windows: Windows, name: str, mask_BT: Tensor) -> Windows:
+    whole: Stream = getattr(windows, name)
+    return Windows(**{**dict(windows.streams()), name: Stream.of(whole.tokens_BTD, mask_BT, whole.quality_BQ)})
 
 
-def test_removal_asks_for_no_more_than_the_tokens_that_there_are() -> None:
+def test_removal_is_the_logit_less_that_without_the_token_and_alone_is_that_of_the_token_less_that_of_nothing() -> None:
+    windows, net = (
+        made(torch.tensor([[True, True, True], [True, False, True], [False, True, True], [False, False, False]]), seed=2),
+        network(),
+    )
+    found, nothing_BM = removal(net, windows), torch.zeros(4, 3, dtype=torch.bool)
+    for m, name in enumerate(MODALITIES):
+        mask_BT = getattr(windows, name).mask_BT
+        for b, t in mask_BT.nonzero().tolist():
+            without_BT, only_BT, only_BM = mask_BT.clone(), torch.zeros_like(mask_BT), nothing_BM.clone()
+            without_BT[b, t], only_BT[b, t], only_BM[b, m] = False, True, True
+            with torch.no_grad():
+                fall_C = (net(windows) - net(kept(windows, name, without_BT)))[b]
+                rise_C = (net(kept(windows, name, only_BT).only(only_BM)) - net(windows.only(nothing_BM)))[b]
+            assert torch.allclose(found.fall[name][b, t], fall_C.double(), atol=1e-5)
+            assert torch.allclose(found.alone[name][b, t], rise_C.double(), atol=1e-5)
+        assert (found.fall[name][~mask_BT] == 0).all() and (found.alone[name][~mask_BT] == 0).all()
+    assert torch.allclose(found.logit_BC, net(windows).double(), atol=1e-5) and not found.logit_BC.requires_grad
+
+
+def test_removal_is_one_forward_of_no_more_than_the_tokens_that_there_are() -> None:
     windows, calls = made(torch.tensor([[True, True, False]] * 2), seed=3), []
 
     def counted(batch: Windows) -> Tensor:
         calls.append(len(batch.present_BM))
         return torch.zeros(len(batch.present_BM), 1)
 
-    removal(counted, windows, "audio")
-    assert calls == [2 + int(windows.audio.mask_BT.sum())]
-    assert not removal(counted, windows, "transcripts").any()
-    with pytest.raises(ValueError, match="modality 'video' is none of frames, audio, transcripts"):
-        removal(counted, windows, "video")
+    found = removal(counted, windows)
+    assert calls == [2 * (2 + int(windows.frames.mask_BT.sum() + windows.audio.mask_BT.sum()))]
+    assert {name: each.shape for name, each in found.fall.items()} == {"frames": (2, 3, 1), "audio": (2, 4, 1), "transcripts": (2, 2, 1)}
+
+
+@settings(deadline=None, max_examples=50)
+@given(VALUES)
+def test_the_last_token_of_a_modality_takes_the_modality_with_it(values: list[float]) -> None:
+    windows = made(torch.tensor([[True, True, True]]), seed=6)
+    windows = kept(windows, "audio", torch.tensor([[False, True, False, False]]))
+    found = removal(of_coalitions(values), windows)
+    assert found.fall["audio"].flatten().tolist() == [0, values[7] - values[5], 0, 0]
+    assert found.alone["audio"].flatten().tolist() == [0, values[2] - values[0], 0, 0]
 
 
 def test_the_top_token_is_one_that_is_there_even_when_all_speak_against() -> None:
@@ -170,7 +187,7 @@ def test_the_top_token_is_one_that_is_there_even_when_all_speak_against() -> Non
 def test_an_empty_batch_is_explained_too() -> None:
     windows = made(torch.zeros(0, 3, dtype=torch.bool))
     assert shapley(network(), windows).share_BMC.shape == (0, 3, 4)
-    assert removal(network(), windows, "frames").shape == (0, 3, 4)
+    assert removal(network(), windows).fall["frames"].shape == (0, 3, 4)
 
 
 def test_windows_are_taken_in_order_and_more_than_once() -> None:

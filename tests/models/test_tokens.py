@@ -230,6 +230,21 @@ def test_the_order_in_which_events_come_changes_nothing() -> None:
         assert torch.equal(one.tokens_BTD, other.tokens_BTD) and torch.equal(one.quality_BQ, other.quality_BQ)
 
 
+def test_a_token_knows_which_event_and_patch_it_is_of() -> None:
+    late, words, chunk, early = event(SECOND, seen(0.7)), event(0, said(), SECOND), event(0, heard(2.0)), event(0, seen(0.3))
+    found = gather(0, 2 * SECOND, [late, words, chunk, early])
+    assert [(one.event, one.patch) for one in found.frames] == [(3, 0), (0, 0)]
+    assert [(one.event, one.patch) for one in found.audio] == [(2, number) for number in range(len(patch_starts(2 * SAMPLE_RATE)))]
+    assert [(one.event, one.patch) for one in found.transcripts] == [(1, 0)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.1, 0.9]), st.integers(0, 9), st.integers(0, 9)), max_size=9))
+def test_where_a_token_is_of_decides_nothing(drawn: list[tuple[int, float, int, int]]) -> None:
+    known = [replace(token(at, chance, float(at)), event=event, patch=patch) for at, chance, event, patch in drawn]
+    unknown = [token(at, chance, float(at)) for at, chance, _, _ in drawn]
+    assert [(one.at, one.chance) for one in chosen(known, 4)] == [(one.at, one.chance) for one in chosen(unknown, 4)]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_that_is_built_for_these_widths_reads_these_windows(name: str) -> None:
     built = widths(len(CLASSES), model=16)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from models.classes import LABELS
 from models.evaluation.alarms import Ints
 from models.evaluation.compare import Condition, Outcome, compare, only
 from models.evaluation.findings import Comparison, Findings, Origin, SplitCount, StreamTrack
 from models.evaluation.metrics import Bools, Floats
-from models.evaluation.truth import LABELS, Truth
+from models.evaluation.truth import Truth
 from models.fusion.windows import MODALITIES
 
 GROUPS, EACH = 40, 12

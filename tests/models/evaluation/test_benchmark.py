@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from models.calibration import PATTERNS
+from models.classes import LABELS
 from models.evaluation import report
 from models.evaluation.benchmark import Bench, Plan, alone, joined, judge, learn, scores
 from models.evaluation.compare import only
-from models.evaluation.examples import Encoders, Examples
+from models.evaluation.examples import Examples
 from models.evaluation.media import Media
-from models.evaluation.truth import LABELS
 from models.fusion.windows import MODALITIES
+from models.profiles import Encoders
 from models.recordings import Split
 from models.training.recipe import Recipe
 from tests.models.evaluation.test_examples import CLIPS, row
@@ -28,6 +29,7 @@ PLAN = Plan(
     seeds=(0,),
     methods=("gated", "log_odds", "concatenation"),
     conditions=("clean", "snr_0", "dark"),
+    calibration_hours=11 / 60,
     event_hours=11 / 60,
     negative_hours=11 / 60,
     resamples=20,

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from models.classes import JOINT, LABELS
 from models.evaluation.compare import Condition, Outcome, compare, holm, only, sources
 from models.evaluation.findings import Comparison
 from models.evaluation.intervals import bootstrap
 from models.evaluation.metrics import calibration_error, dominance_gap, mean_average_precision
-from models.evaluation.truth import JOINT, LABELS
 from tests.models.evaluation.builders import heard, said, script, seen
 from tests.models.evaluation.findings_builders import GROUPS, SEEDS, compared, condition, outcomes, scores, singles, truth
 

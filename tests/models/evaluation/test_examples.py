@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.evaluation.examples import Encoders, Examples, bar, build, cached, encode, key
+from models.evaluation.examples import Examples, bar, build, cached, encode, key
 from models.evaluation.happenings import Happening, Words
 from models.evaluation.library import Library
 from models.evaluation.media import RATE, Media, Rgb
@@ -20,6 +20,7 @@ from models.evaluation.truth import label
 from models.features import Array, Heard, Seen
 from models.fusion.windows import Windows
 from models.packages import State
+from models.profiles import Encoders
 from models.quality import PICTURE, of_picture, of_sound, of_words
 from models.recordings import Clip, Kind, Modality, Package, Row, Split
 from models.tokens import AUDIO_WIDTH, SECOND, gather, windows_of

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from models.classes import LABELS
 from models.evaluation.aims import judge
 from models.evaluation.findings import ClassTrack, Figure, Findings, MethodTrack, Point, Rate, StreamTrack, read, text
 from models.evaluation.plots import draw, strength
 from models.evaluation.report import JSON, MARKDOWN, render, write
 from models.evaluation.tables import markdown
-from models.evaluation.truth import LABELS
 from tests.models.evaluation.findings_builders import compared, condition, findings, singles
 
 CONDITIONS = [condition("clean"), condition("frames+audio", left=("frames", "audio")), condition("snr_m5"), condition("shift_0_5")]

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.classes import CLASSES
+from models.classes import CLASSES, LABELS
 from models.evaluation.happenings import FRAME_S, SNR_DB, VOICE_DB
 from models.evaluation.library import SPOKEN, Library, Span, sentences
 from models.evaluation.scripts import SCENE_S, SEGMENT_S, TARGETS, Script, draw, stream, targets
-from models.evaluation.truth import LABELS, label
+from models.evaluation.truth import label
 from models.recordings import Modality, Split, manifest
 from tests.models.evaluation.builders import on_paper
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.classes import LABELS
 from models.evaluation.alarms import Timeline, false_alarms
 from models.evaluation.findings import ClassTrack, StreamTrack
 from models.evaluation.metrics import Floats
 from models.evaluation.scripts import Script
 from models.evaluation.streams import Stream, Watch, false_alarm_curve, most_alarms, poisson, track
-from models.evaluation.truth import LABELS
 from tests.models.evaluation.builders import heard, script, seen
 
 MINUTES = 30

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from models.classes import LABELS
 from models.evaluation.metrics import Bools
 from models.evaluation.scripts import Script, draw
-from models.evaluation.truth import LABELS, NEAR_S, Event, Truth, events, label
+from models.evaluation.truth import NEAR_S, Event, Truth, events, label
 from models.recordings import Split
 from tests.models.evaluation.builders import heard, on_paper, said, script, seen
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 
-from models.fusion.experts import Experts
+from models.fusion.experts import Expert, Experts
 from models.fusion.log_odds import LogOdds
 from models.fusion.windows import MODALITIES, Windows
 from tests.models.fusion.builders import PATTERNS, WIDTHS, shaken, windows_of
@@ -59,3 +62,19 @@ def test_one_voice_is_pooled_to_the_bit(total: bool) -> None:
     method, single = shaken(LogOdds(WIDTHS, total=total)), torch.eye(3, dtype=torch.bool)
     windows = windows_of(single)
     assert torch.equal(method(windows), method.experts(windows).logits_BMC[single])
+
+
+def test_a_share_of_nothing_is_the_encoders_verdict_and_shares_between_are_on_the_line() -> None:
+    stream = windows_of(ALL).audio
+    verdict_BC = stream.tokens_BTD[:, :, :3].masked_fill(~stream.mask_BT[:, :, None], -torch.inf).amax(1)
+    torch.manual_seed(0)
+    made = shaken(Expert(WIDTHS.tokens["audio"], replace(WIDTHS, verdicts=3)))
+    whole_BC = made(stream)
+    quarter_BC = deepcopy(made).shrink(torch.full((3,), 0.25))(stream)
+    torch.testing.assert_close(deepcopy(made).shrink(torch.zeros(3))(stream), verdict_BC)
+    torch.testing.assert_close(quarter_BC, verdict_BC + 0.25 * (whole_BC - verdict_BC))
+    assert torch.equal(deepcopy(made).shrink(torch.ones(3))(stream), whole_BC)
+    one_BC = deepcopy(made).shrink(torch.tensor([1.0, 0.0, 1.0]))(stream)
+    torch.testing.assert_close(one_BC, torch.stack([whole_BC[:, 0], verdict_BC[:, 1], whole_BC[:, 2]], dim=1))
+    plain = shaken(Expert(WIDTHS.tokens["audio"], WIDTHS))
+    assert torch.equal(deepcopy(plain).shrink(torch.zeros(3))(stream), plain(stream))

@@ -154,6 +154,7 @@ def test_a_digest_changes_with_every_field() -> None:
         "dropout": 0.3,
         "balance": 0.3,
         "whole": 0.3,
+        "shares": (0.5,),
     }
     digests = set()
     for name in (each.name for each in fields(Recipe)):

@@ -1,0 +1,58 @@
+"""Laws of models/verdict.py, on heads whose scales, biases and temperatures all differ."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.explain import take
+from models.fusion.methods import METHODS
+from models.fusion.windows import MODALITIES
+from models.head import FusionHead
+from models.verdict import DIGITS, judge, written
+from tests.models.fusion.builders import PATTERNS, windows_of
+from tests.models.test_head import BATCH, head
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shares_and_an_empty_window_sum_to_the_log_odds_of_the_probability(method: str) -> None:
+    made, windows = head(method).double(), windows_of(BATCH)
+    found = judge(made, windows)
+    summed_BC = found.share_BMC.sum(1) + found.empty_BC
+    torch.testing.assert_close(summed_BC, torch.logit(found.probability_BC), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.probability_BC, made.probabilities(windows), atol=1e-12, rtol=0)
+
+
+def test_what_is_absent_has_no_share() -> None:
+    windows = windows_of(BATCH)
+    share_BMC = judge(head().double(), windows).share_BMC
+    assert not share_BMC[~windows.present_BM].any()
+    assert share_BMC[windows.present_BM].any(1).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_window_is_judged_the_same_to_the_digit_whatever_is_in_its_batch(method: str) -> None:
+    made, windows = head(method).double(), windows_of(PATTERNS)
+    whole = judge(made, windows)
+    for at in range(len(PATTERNS)):
+        alone = judge(made, take(windows, torch.tensor([at])))
+        for many, one in ((whole.probability_BC, alone.probability_BC), (whole.share_BMC, alone.share_BMC)):
+            assert [written(value) for value in many[at].flatten().tolist()] == [written(value) for value in one[0].flatten().tolist()]
+
+
+def test_what_is_written_keeps_its_digits_however_small() -> None:
+    assert written(1.234567891234e-12) == 1.23456789e-12
+    assert written(0.999999999999) == 1.0
+    assert written(-0.0) == 0.0
+    assert DIGITS == 9
+
+
+def test_a_head_without_a_calibration_judges_nothing() -> None:
+    with pytest.raises(ValueError, match="not calibrated"):
+        judge(FusionHead(head().about), windows_of(BATCH))
+
+
+def test_shares_stand_in_the_order_of_the_modalities() -> None:
+    windows = windows_of(torch.eye(len(MODALITIES), dtype=torch.bool))
+    share_BMC = judge(head().double(), windows).share_BMC
+    assert [row.any(1).tolist() for row in share_BMC] == torch.eye(len(MODALITIES), dtype=torch.bool).tolist()
