@@ -34,9 +34,9 @@ class Verdict:
 
 
 def judge(head: FusionHead, windows: Windows) -> Verdict:
-    """One batched forward, of eight rows a window. ValueError where the head is not calibrated, or is of other widths."""
+    """The windows are read once, then fused in one batch of eight rows each. ValueError: the head is not calibrated, or of other widths."""
     calibration, present_BM = calibration_of(head), windows.present_BM
-    found = shapley(head.logits, windows)
+    found = shapley(*head.read(windows))
     return Verdict(
         probability_BC=calibration.apply(found.logit_BC, present_BM),
         share_BMC=found.share_BMC * calibration.slopes(present_BM)[:, None, :],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -166,6 +167,18 @@ def test_a_siren_is_heard(bundled: Engine) -> None:
     features = bundled.encode_audio(chunks("siren.flac"))[3:5]
     judgement = judge(bundled, [a_ref(Modality.AUDIO, 0), a_ref(Modality.AUDIO, 1)], features)
     assert judgement.classes["siren"].probability > threshold_of("siren")
+
+
+def test_what_a_spoilt_modality_says_falls_the_more_it_is_spoilt(bundled: Engine) -> None:
+    refs = [a_ref(Modality.AUDIO, 0), a_ref(Modality.AUDIO, 1), a_ref(Modality.FRAMES, 1)]
+    siren, people = chunks("siren.flac")[3:5], pedestrians()
+    hiss = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
+    said = []
+    for level, light in ((0.0, 1.0), (0.1, 0.2), (0.5, 0.02)):
+        heard = bundled.encode_audio([np.clip(chunk + level * hiss, -1, 1) for chunk in siren])
+        classes = judge(bundled, refs, [*heard, *bundled.encode_frames([(people * light).astype(np.uint8)])]).classes
+        said.append((classes["siren"].contributions[Modality.AUDIO], classes["person"].contributions[Modality.FRAMES]))
+    assert all(before > after for row in zip(*said, strict=True) for before, after in pairwise(row)), said
 
 
 def test_a_call_for_help_is_understood_and_quoted_whole(home: Path, bundled: Engine) -> None:

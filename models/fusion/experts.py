@@ -96,8 +96,12 @@ class Experts(nn.Module):
 
     def forward(self, windows: Windows) -> Opinions:
         """What each says."""
+        return self.heard(self.odds(windows), windows.present_BM)
+
+    def odds(self, windows: Windows) -> Tensor:
+        """Calibrated log-odds, odds_BMC; without a meaning where a modality is absent."""
         raw_BMC = torch.stack([self.experts[name](stream) for name, stream in windows.streams()], dim=1)
-        return self.heard(raw_BMC * self.scale_MC + self.bias_MC, windows.present_BM)
+        return raw_BMC * self.scale_MC + self.bias_MC
 
     def heard(self, odds_BMC: Tensor, present_BM: Tensor) -> Opinions:
         """The same from calibrated log-odds, whoever made them: where there is no voice they are left out."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from models.fusion.experts import Experts, Opinions
 from models.fusion.parts import masked_softmax, mlp, silent
-from models.fusion.windows import MODALITIES, Widths, Windows
+from models.fusion.windows import MODALITIES, Stream, Widths, Windows
 
 GATE, RANK = 16, 8  # hidden units of a gate; products of a pair of modalities
 FAR = 5.0
@@ -89,6 +89,17 @@ class Gated(nn.Module):
     def forward(self, windows: Windows) -> Tensor:
         """(B, C) logits."""
         return self.fuse(windows, self.experts(windows))
+
+    def condense(self, windows: Windows) -> Windows:
+        """What fusing needs of them: one token a modality, what its expert says; quality as it is."""
+        odds_BMC = self.experts.odds(windows)
+        parts = [(name, odds_BMC[:, m, None], stream) for m, (name, stream) in enumerate(windows.streams())]
+        return Windows(**{name: Stream.of(odds_B1C, stream.present_B[:, None], stream.quality_BQ) for name, odds_B1C, stream in parts})
+
+    def condensed(self, windows: Windows) -> Tensor:
+        """(B, C) logits of windows that `condense` made, whatever was taken from them since: the experts are not asked again."""
+        odds_BMC = torch.stack([stream.tokens_BTD[:, 0] for _, stream in windows.streams()], dim=1)
+        return self.fuse(windows, self.experts.heard(odds_BMC, windows.present_BM))
 
     def fuse(self, windows: Windows, opinions: Opinions) -> Tensor:
         """The same from given opinions: gates learn from experts that did not train on the window."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.explain import take
+from models.explain import shapley, take
 from models.fusion.methods import METHODS
 from models.fusion.windows import MODALITIES
 from models.head import FusionHead
@@ -21,6 +21,14 @@ def test_shares_and_an_empty_window_sum_to_the_log_odds_of_the_probability(metho
     summed_BC = found.share_BMC.sum(1) + found.empty_BC
     torch.testing.assert_close(summed_BC, torch.logit(found.probability_BC), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.probability_BC, made.probabilities(windows), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_windows_that_are_read_once_give_the_shares_of_windows_read_for_every_subset(method: str) -> None:
+    made, windows = head(method).double(), windows_of(BATCH)
+    plain, found = shapley(made.logits, windows), shapley(*made.read(windows))
+    for one, other in ((plain.share_BMC, found.share_BMC), (plain.logit_BC, found.logit_BC), (plain.empty_BC, found.empty_BC)):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
 def test_what_is_absent_has_no_share() -> None:
