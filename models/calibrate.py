@@ -2,7 +2,8 @@
 
 Laws:
 1. Scales come first, on every window of the split; temperatures then correct each pattern; thresholds are read off the result, where
-   there are hours of the same media as a camera gives them, off those: scenes are crowded with what resembles an event.
+   there are hours of the same media as a camera gives them, off those: scenes are crowded with what resembles an event. A threshold
+   keeps the budget in each view of the hours: also where nothing but pictures is left.
 2. A class with fewer than FEWEST positives or negatives keeps its logit as it is (scale 1, bias 0), and no threshold below CAUTIOUS:
    its threshold rests on negatives alone. It has no say in the temperatures.
 3. A class whose logits do not rise with the truth keeps the least scale: its base rate, whatever the logit.
@@ -63,28 +64,33 @@ class Views:
     present_BM: Tensor
 
 
-def fit(split: Split, *, per_hour: float, views: Views | None = None, hours: Split | None = None) -> Calibration:
+def fit(split: Split, *, per_hour: float, views: Views | None = None, hours: Sequence[Split] = ()) -> Calibration:
     """Calibrate on that split. Temperatures are fitted on `views`, or without any on the split itself.
 
-    `per_hour`: false alarms per hour that a class may make in `hours`, or without any in the split. ValueError where classes differ.
+    `per_hour`: false alarms per hour that a class may make in each of `hours` (the same ones, seen in different ways), or without any in
+    the split. ValueError where classes differ.
     """
-    watched = hours or split
-    if watched.classes != split.classes:
-        raise ValueError(f"classes of the hours {watched.classes} must be those of the split, {split.classes}")
+    watched = hours or (split,)
+    if wrong := [one.classes for one in watched if one.classes != split.classes]:
+        raise ValueError(f"classes of the hours {wrong[0]} must be those of the split, {split.classes}")
     logits_BC, truth_BC = _arrays(split)
     scales = tuple(scale(name, logits_BC[:, c], truth_BC[:, c]) for c, name in enumerate(split.classes))
     draft = Calibration(
         split=split.name,
         windows=len(logits_BC),
-        hours=watched.timeline.hours,
+        hours=watched[0].timeline.hours,
         per_hour=per_hour,
         classes=scales,
         temperatures=_temperatures(scales, views or split),
     )
-    probability_BC = draft.apply(watched.logits_BC.detach().cpu(), watched.present_BM.cpu()).numpy()
-    true_BC = _arrays(watched)[1]
-    thresholds = [lowest_threshold(probability_BC[:, c], true_BC[:, c], watched.timeline, per_hour=per_hour) for c in range(len(scales))]
-    return replace(draft, classes=tuple(_cut(one, threshold) for one, threshold in zip(scales, thresholds, strict=True)))
+    threshold_C = np.max([_thresholds(draft, one) for one in watched], axis=0)
+    return replace(draft, classes=tuple(_cut(one, threshold) for one, threshold in zip(scales, threshold_C.tolist(), strict=True)))
+
+
+def _thresholds(draft: Calibration, of: Split) -> list[float]:
+    probability_BC, truth_BC = draft.apply(of.logits_BC.detach().cpu(), of.present_BM.cpu()).numpy(), _arrays(of)[1]
+    found = range(len(draft.classes))
+    return [lowest_threshold(probability_BC[:, c], truth_BC[:, c], of.timeline, per_hour=draft.per_hour) for c in found]
 
 
 def scale(name: str, logits_B: Floats, truth_B: Bools) -> Scale:

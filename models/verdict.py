@@ -4,7 +4,9 @@ Laws:
 1. Shares are exact Shapley values (models/explain.py). With `empty_BC`, what the head would say of nothing at all, they sum to the
    log-odds of the probability.
 2. A modality that is absent has a share of exactly 0.
-3. In float64 a window scores the same whatever else is in its batch, to more digits than `DIGITS`: a replay repeats a score to the digit.
+3. In float64 the same features score the same whatever else is in the batch, to more digits than are written. What encoders make of an
+   event, in float32, depends on the batch in the seventh digit: a replay repeats a score but for what lies that near to where it is
+   rounded.
 
 Shape key: as in models/fusion/windows.py.
 """
@@ -20,8 +22,8 @@ from models.explain import shapley
 from models.fusion.windows import Windows
 from models.head import FusionHead
 
-DIGITS = 9
-"""Significant, of what is written down."""
+DIGITS = 5
+"""Of what is written down: significant ones of a probability, decimals of a share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,6 +53,11 @@ def calibration_of(head: FusionHead) -> Calibration:
     return head.calibration
 
 
-def written(value: float) -> float:
-    """As it stands in a record: rounded to DIGITS."""
+def probability_written(value: float) -> float:
+    """As it stands in a record."""
     return float(f"{value:.{DIGITS}g}")
+
+
+def share_written(value: float) -> float:
+    """As it stands in a record: what is 0 but for rounding is 0."""
+    return round(value, DIGITS) + 0.0

@@ -19,7 +19,7 @@ from models.fusion.windows import MODALITIES
 from models.head import FusionHead
 from models.profiles import Encoders
 from models.tokens import Event, gather, middle, windows_of
-from models.verdict import judge, written
+from models.verdict import judge, probability_written, share_written
 from streamer.config import InferSettings, TranscribeSettings
 from streamer.errors import ConfigError
 from streamer.events import (
@@ -40,6 +40,7 @@ from streamer.stages.transcribe import Heard, Recognizer, Vad
 
 FUSION = "head-1"
 """The fusion's part of a version: changes whenever the same features and head would score otherwise."""
+LENGTH = Micros(round(profiles.WINDOW_S * SECOND))
 MOST_SOUNDS, MOST_QUOTES = 8, 8  # lines of evidence in one score
 QUOTE_FLOOR = 0.35  # similarity below which words are not quoted as evidence
 
@@ -94,8 +95,8 @@ class FusionEngine:
         there = [(Modality(name), share_MC[at]) for at, name in enumerate(MODALITIES) if present_M[at]]
         return {
             name: ClassScore(
-                probability=written(probability_C[at]),
-                contributions={modality: written(share_C[at]) for modality, share_C in there},
+                probability=probability_written(probability_C[at]),
+                contributions={modality: share_written(share_C[at]) for modality, share_C in there},
             )
             for at, name in enumerate(self._head.about.classes)
         }
@@ -161,11 +162,14 @@ def _quotes(quotes: Iterable[tuple[EventRef, features.Said]]) -> tuple[QuoteEvid
     return tuple(sorted(found, key=lambda quote: (-quote.similarity, quote.start))[:MOST_QUOTES])
 
 
-def open_engine(settings: InferSettings, home: Path | None) -> Engine:
-    """The profile's engine, its weights loaded and verified. Raises ConfigError (weights missing, no such device)."""
+def open_engine(settings: InferSettings, home: Path | None, *, length: Micros = LENGTH) -> Engine:
+    """The profile's engine, its weights loaded and verified. Raises ConfigError (weights missing, no such device).
+
+    `length`: of windows, in microseconds; of others than the head was trained on scores are not calibrated, and say so.
+    """
     torch.set_num_threads(1)  # two threads under contention made one forward ten times slower
     device = _device(settings)
-    build: dict[str, Callable[[], Profile]] = {"tiny": _tiny, "bundled": lambda: _bundled(settings, home, device)}
+    build: dict[str, Callable[[], Profile]] = {"tiny": _tiny, "bundled": lambda: _bundled(settings, home, device, length)}
     with _translated():
         return FusionEngine(build[settings.profile](), device)
 
@@ -174,11 +178,11 @@ def _tiny() -> Profile:
     return Profile(version=profiles.TINY, calibrated=False, may_alert=False, encoders=Encoders.tiny(), head=profiles.tiny_head())
 
 
-def _bundled(settings: InferSettings, home: Path | None, device: str) -> Profile:
+def _bundled(settings: InferSettings, home: Path | None, device: str, length: Micros) -> Profile:
     parts = (profiles.fingerprint(), profiles.HEAD_SHA256, FUSION)
     return Profile(
         version="bundled-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12],
-        calibrated=True,
+        calibrated=length == LENGTH,
         may_alert=True,
         encoders=Encoders.bundled(home, device=device, batch=2 * settings.batch),
         head=profiles.bundled_head(),

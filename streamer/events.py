@@ -309,7 +309,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One security class in one window. Contributions are in log-odds: with those of an empty window they sum to logit(probability)."""
+    """One security class in one window. Contributions, in log-odds, say how far it is from what an empty window would score."""
 
     probability: float
     contributions: Mapping[Modality, float]

@@ -33,6 +33,7 @@ from models.recordings import Split
 from models.small.corpus import train_small
 from models.small.train import KINDS
 from models.tokens import SECOND
+from models.training.recipe import Recipe
 from models.training.train import train as train_head
 from streamer.errors import ConfigError
 
@@ -73,14 +74,24 @@ def train(
 
 
 def encoder(
-    home: Path | None, out: Path, *, architecture: str, seed: int, curves: Path | None = None, resume: Path | None = None
+    home: Path | None,
+    out: Path,
+    *,
+    architecture: str,
+    seed: int,
+    curves: Path | None = None,
+    resume: Path | None = None,
+    recipe: Recipe | None = None,
 ) -> tuple[float, int]:
-    """A small encoder of our own, from scratch; its mean AP on validation, and the epoch that gave it. Raises ConfigError."""
+    """A small encoder of our own, from scratch; its mean AP on validation, and the epoch that gave it. Raises ConfigError.
+
+    `recipe`: another than its architecture's own.
+    """
     torch.set_num_threads(1)
     with _translated(), bar() as progress:
         for folder in filter(None, (out.parent, resume)):
             folder.mkdir(parents=True, exist_ok=True)
-        found = train_small(architecture, home, out, seed=seed, progress=progress, log_dir=curves, checkpoint_dir=resume)
+        found = train_small(architecture, home, out, seed=seed, recipe=recipe, progress=progress, log_dir=curves, checkpoint_dir=resume)
     return found.precision, found.epoch
 
 

@@ -26,7 +26,7 @@ with_weights = pytest.mark.usefixtures("weights_home")
 UPGRADE = """
 version: 1
 rules:
-  - {id: person, class: person, threshold: 0.6, severity: info, upgrade: {class: intrusion, threshold: 0.15, severity: critical}}
+  - {id: person, class: person, threshold: 0.6, severity: info, upgrade: {class: intrusion, threshold: 0.2, severity: critical}}
 """
 
 
@@ -120,7 +120,7 @@ def surprise(weights_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Pl
 
     def person_then_glass(raw: dict) -> None:
         raw["clips"] = [{"file": "pedestrians.mp4", "at": 1, "length": 10}]
-        raw["sounds"] = [{"file": "glass.flac", "at": 6.0, "gain_db": -7}]
+        raw["sounds"] = [{"file": "glass.flac", "at": 6.0, "gain_db": 0}]
         raw["expect"] = [{"rule": "gunshot", "onset": 5.0, "within": 3}]
 
     scene = changed(folder / "scene", 12, person_then_glass)

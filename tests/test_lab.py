@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,12 @@ import pytest
 from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
+from models.classes import LABELS
 from models.evaluation.benchmark import Bench, Plan
 from models.evaluation.library import SPOKEN
 from models.evaluation.media import Media
 from models.head import FusionHead
 from models.profiles import Encoders
-from models.small.corpus import train_small
 from models.small.text import SmallTexts
 from models.training.recipe import Recipe
 from streamer import lab
@@ -100,9 +101,15 @@ def test_what_is_unknown_is_refused_with_what_is_known(words: tuple[str, ...], n
     assert found.exit_code == 2 and named in found.output
 
 
-def test_a_small_encoder_is_trained_from_sentences_and_an_unknown_one_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.small.corpus.train_small.__kwdefaults__", {**train_small.__kwdefaults__, "recipe": Recipe(epochs=1)})
-    found = run("encoder", "text-gru", "--out", folder / "text.safetensors")
-    assert found.exit_code == 0 and "mean AP on validation 0." in found.stdout
-    assert SmallTexts.load(folder / "text.safetensors")(["help"])[0].chances.keys() == set(SPOKEN)
+def test_a_small_encoder_is_trained_from_sentences_and_an_unknown_one_is_refused(folder: Path) -> None:
+    path = folder / "text.safetensors"
+    precision, epoch = lab.encoder(None, path, architecture="text-gru", seed=0, recipe=Recipe(epochs=1))
+    assert 0.0 < precision < 1.0 and epoch == 1
+    assert SmallTexts.load(path)(["help"])[0].chances.keys() == set(SPOKEN)
     assert "text-gru" in run("encoder", "guess").stderr
+
+
+def test_a_heads_card_names_its_file_every_class_and_what_is_weak(head: Path) -> None:
+    card = head.with_suffix(".md").read_text("utf-8")
+    assert hashlib.sha256(head.read_bytes()).hexdigest() in card and "composed from real recordings" in card
+    assert all(f"| {name} |" in card for name in LABELS) and "| frames+audio |" in card and "Where it is weak" in card

@@ -47,8 +47,9 @@ def _about(head: FusionHead, path: Path, origin: Origin) -> Iterator[str]:
     yield "- Scenes (windows; recordings; packages): " + "; ".join(
         f"{one.name} {one.scenes} ({one.windows:,}; {one.recordings}; {', '.join(one.packages)})" for one in origin.splits
     )
-    yield f"- Calibrated on {calibration.windows:,} windows of the calibration split, {calibration.hours:.1f} h. Thresholds: at most"
-    yield f"  {calibration.per_hour:g} false alarm an hour and class there."
+    yield f"- Probabilities are calibrated on {calibration.windows:,} windows of the calibration split, thresholds on"
+    yield f"  {calibration.hours:.1f} h composed of its recordings: at most {calibration.per_hour:g} false alarm an hour and class,"
+    yield "  whichever modalities are left."
     yield ""
 
 
@@ -100,6 +101,8 @@ def _limits(head: FusionHead) -> Iterator[str]:
     yield "## Where it is weak"
     yield ""
     yield "- Scenes hold far more events than a quiet place: a probability is calibrated for them, and too high where little happens."
+    yield "- Test figures were looked at while the recipe grew: that an expert keeps a share of its correction was added when they showed"
+    yield "  the need. No value in it was chosen on them. The scenes here are new since then, their recordings are not."
     yield "- A class rests on a handful of recordings: how the head does on yours is not known. Watch a day of your own place first."
     if silent:
         yield f"- No threshold keeps the budget of false alarms for {', '.join(silent)}: by its own threshold the class never alarms."

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import torch
 from rich.progress import Progress
-from torch import nn
+from torch import Tensor, nn
 
 from models.calibrate import Split, Views, fit
 from models.calibration import Calibration
 from models.fusion.gated import Gated
 from models.fusion.log_odds import LogOdds
+from models.fusion.windows import MODALITIES
 from models.head import About, FusionHead, Standard
 from models.training.augment import views
 from models.training.data import Data, predict, widths_of
@@ -33,6 +34,9 @@ from models.training.recipe import Recipe
 from models.training.stages import Stages
 from models.training.tasks import GateTask, WholeTask
 from models.training.watch import watching
+
+VIEWS = torch.cartesian_prod(*[torch.tensor([True, False])] * len(MODALITIES))[:-1]
+"""Every set of modalities that may be left, all of them first: a threshold has to hold in each."""
 
 
 def train(
@@ -90,7 +94,7 @@ def train_experts(
 
 
 def calibrated(head: FusionHead, calibration: Data, *, per_hour: float, hours: Data | None = None) -> Calibration:
-    """Scales on the windows as they are; temperatures on every window in each pattern that it can have; thresholds on the hours.
+    """Scales on the windows as they are; temperatures on every window in each pattern that it can have; thresholds on the hours, in each.
 
     ValueError without a timeline. Labels that are not known count as false.
     """
@@ -99,18 +103,20 @@ def calibrated(head: FusionHead, calibration: Data, *, per_hour: float, hours: D
     seen_otherwise = Views(
         logits_BC=predict(head.logits, calibration.windows, keep_NM, row_N), truth_BC=split.truth_BC[row_N], present_BM=keep_NM
     )
-    return fit(split, per_hour=per_hour, views=seen_otherwise, hours=_split(head, hours, "calibration, hours") if hours else None)
+    watched = [_split(head, hours, "calibration, hours", keep_M) for keep_M in VIEWS] if hours else []
+    return fit(split, per_hour=per_hour, views=seen_otherwise, hours=watched)
 
 
-def _split(head: FusionHead, data: Data, name: str) -> Split:
+def _split(head: FusionHead, data: Data, name: str, keep_M: Tensor = VIEWS[0]) -> Split:
     if data.timeline is None:
         raise ValueError(f"the {name} split has no timeline")
+    keep_BM = keep_M.expand(data.size, -1)
     return Split(
         name=name,
         classes=head.about.classes,
-        logits_BC=predict(head.logits, data.windows),
+        logits_BC=predict(head.logits, data.windows, keep_BM),
         truth_BC=data.truth_BC & data.known,
-        present_BM=data.windows.present_BM,
+        present_BM=data.windows.present_BM & keep_BM,
         timeline=data.timeline,
     )
 

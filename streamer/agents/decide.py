@@ -3,7 +3,8 @@
 State: one record per session in `checkpoints`, written before the checkpoint that commits it. The checkpoint names each
 session's offset, so a session record that is older (a replaced worker wrote it) is noticed, and its scores are read again; and the
 end of `alerts`: what stands behind it at a restart, or was written by another until the next checkpoint, is taken over
-(`Decider.adopt`), unless these rules sent it: then its scores say it again, and until they have, no checkpoint passes it.
+(`Decider.adopt`), unless these rules sent it: then its scores say it again, and until they have, no checkpoint passes it. Each
+session's record names its own end: a replaced worker's knows less of that session's alerts than the checkpoint says.
 A session is forgotten `Decider.keeps` (of arrival time) after its last record; what it left open is resolved first. Its record goes one
 checkpoint later: until none names it, a restart needs to know what it had said.
 """
@@ -41,12 +42,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """One partition: where to read on, the arrival clock before that, and the last applied offset of each session.
 
     `alerts`: what that partition of `alerts` has before this is known; None: an older version wrote this, and did not say.
+    `mixed`: of what these rules sent and did not say again yet, some may have to be taken over like what others sent.
     """
 
     offset: int
     clock: int
     sessions: dict[str, int]
     alerts: int | None = None
+    mixed: bool = False
 
 
 @dataclass(slots=True)
@@ -55,7 +58,7 @@ class Deciding:
 
     `ends`: up to where each partition of `alerts` was read or written; of None, from its next checkpoint on. `logs` reads them.
     `expected`: what stands there by these rules and was not said again yet, with its offset; `mixed`: partitions where others'
-    alerts were taken over. `gone`: sessions that no checkpoint names any more, whose records go with the next one.
+    alerts, or states, were taken over. `gone`: sessions that no checkpoint names any more, whose records go with the next one.
     """
 
     config: Config
@@ -78,19 +81,19 @@ class Deciding:
         """Take over the sessions' states; where one is older than the checkpoint says, read from there."""
         self.logs[partition], self.ends[partition] = read, 0
         if "" not in saved:
-            await self._take_over(partition)
+            await self._take_over(partition, {})
             return {}
         checkpoint = msgspec.json.decode(saved[""], type=Checkpoint)
         offset = checkpoint.offset
-        for name, value in saved.items():
-            if name:
-                self.homes[self._take(name, value)] = partition
+        sessions = [self._take(name, value) for name, value in saved.items() if name]
+        self.homes |= dict.fromkeys(sessions, partition)
         for name, applied in checkpoint.sessions.items():
             have = self.decider.offset(SessionId(name))
             if name in saved and have < applied:  # one without a record was forgotten just before the end
                 offset = min(offset, have + 1)
         self.clocks[partition], self.ends[partition] = Micros(checkpoint.clock), checkpoint.alerts
-        await self._take_over(partition)
+        self.mixed |= {partition} if checkpoint.mixed or any(map(self.decider.foreign, sessions)) else set()
+        await self._take_over(partition, {s: end for s in sessions if (end := self.decider.reached(s)) is not None})
         return {SCORES: Position(offset=offset, clock=Micros(checkpoint.clock))}
 
     async def handle(self, batch: Batch) -> None:
@@ -107,7 +110,7 @@ class Deciding:
     async def checkpoint(self, partition: int, positions: Mapping[str, int]) -> bytes:
         """Write the sessions that changed, forget those long silent, and say what that commits."""
         if (end := positions.get(ALERTS, 0)) > (self.ends.get(partition) or 0):
-            await self._take_over(partition)
+            await self._take_over(partition, {})
             self.ends[partition] = end  # read, though the last offsets may hold no record
         self._give_up(partition)
         clock = self.clocks.get(partition, Micros(0))
@@ -116,7 +119,7 @@ class Deciding:
             self._write(self.decider.close(session))
         await self._send()
         changed = sorted(s for s in {*self.changed, *gone} if self.homes[s] == partition)
-        states = [checkpoints.message(STAGE, partition, self.decider.state(s), name=s) for s in changed]
+        states = [checkpoints.message(STAGE, partition, self.decider.state(s, alerts=self._known(partition, s)), name=s) for s in changed]
         buried = sorted(s for s in self.gone[partition] if s not in self.homes)
         await self.producer.send([*states, *(checkpoints.message(STAGE, partition, None, name=s) for s in buried)])
         self.changed -= {*changed}
@@ -126,8 +129,9 @@ class Deciding:
             del self.homes[session]
         self._report()
         applied = {str(s): self.decider.offset(s) for s, home in self.homes.items() if home == partition}
-        known = min((offset for offset, _ in self.expected[partition].values()), default=self.ends.get(partition))
-        return msgspec.json.encode(Checkpoint(offset=positions[SCORES], clock=clock, sessions=applied, alerts=known))
+        mixed = partition in self.mixed and bool(self.expected[partition])
+        known = self._known(partition)
+        return msgspec.json.encode(Checkpoint(offset=positions[SCORES], clock=clock, sessions=applied, alerts=known, mixed=mixed))
 
     async def gap(self, topic: str, partition: int, wanted: int, found: int) -> None:
         """Scores that are gone are windows without a score: they count as negative."""
@@ -148,17 +152,20 @@ class Deciding:
         self.gone.clear()
         self.pending.clear()
 
-    async def _take_over(self, partition: int) -> None:
-        """What others sent since this partition of `alerts` was last known; nothing where that is not known."""
-        end, found = self.ends.get(partition), list[Alert]()
-        if end is None:
+    async def _take_over(self, partition: int, reached: Mapping[SessionId, int]) -> None:
+        """What others sent since this partition of `alerts` was last known, by a session or at all; nothing where that is not known."""
+        known, found = self.ends.get(partition), list[Alert]()
+        if known is None:
             return
-        async for record in self.logs[partition](ALERTS, end):
-            end = record.offset + 1
+        end = known
+        async for record in self.logs[partition](ALERTS, min([known, *reached.values()])):
+            end = max(end, record.offset + 1)
             try:
                 alert = read_alert(record)
             except BadRecord as exc:
                 log.warning("not an alert", topic=ALERTS, partition=partition, offset=record.offset, error=exc.detail)
+                continue
+            if record.offset < reached.get(alert.session, known):
                 continue
             if alert.rules != self.decider.version:
                 found.append(alert)
@@ -167,6 +174,11 @@ class Deciding:
         self.ends[partition] = end
         self.mixed |= {partition} if found else set()
         self._adopt(partition, found)
+
+    def _known(self, partition: int, session: SessionId | None = None) -> int | None:
+        """Up to where `alerts` is known, or what stands there of one session: what is expected is not."""
+        waiting = (offset for offset, alert in self.expected[partition].values() if session in (None, alert.session))
+        return min(waiting, default=self.ends.get(partition))
 
     def _give_up(self, partition: int) -> None:
         """What these rules sent and did not say again, though all that it can be due to was read.

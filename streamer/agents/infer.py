@@ -46,7 +46,7 @@ log = structlog.get_logger()
 async def run(runtime: Runtime) -> None:
     """Work until `runtime.stop` is set."""
     config = runtime.config
-    await serve(runtime, lambda: open_engine(config.infer, config.home))
+    await serve(runtime, lambda: open_engine(config.infer, config.home, length=Micros(config.align.length)))
 
 
 async def serve(runtime: Runtime, build: Callable[[], Engine]) -> None:

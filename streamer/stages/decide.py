@@ -134,8 +134,9 @@ class Decider:
         lines = self._lines_of(memory).values()
         return turned + [alert for line in lines for alert in line.review(cause, quiet=_quiet(memory))]
 
-    def state(self, session: SessionId) -> bytes:
-        """A session's memory as a record value; `restore` reads it."""
+    def state(self, session: SessionId, *, alerts: int | None = None) -> bytes:
+        """A session's memory as a record value; `restore` reads it. `alerts`: up to where it knows what stands in that topic."""
+        self._sessions[session].alerts = alerts
         return freeze(self._sessions[session])
 
     def restore(self, value: bytes) -> SessionId:
@@ -144,6 +145,14 @@ class Decider:
         self.forget(memory.session)
         self._sessions[memory.session] = memory
         return memory.session
+
+    def reached(self, session: SessionId) -> int | None:
+        """The `alerts` that a session's state was saved with."""
+        return self._sessions[session].alerts
+
+    def foreign(self, session: SessionId) -> bool:
+        """Whether other rules judged a session's state last."""
+        return self._sessions[session].digest not in ("", self._digest)
 
     def offset(self, session: SessionId) -> int:
         """The last applied offset of a session; -1 when it is not known."""

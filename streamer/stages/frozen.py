@@ -39,7 +39,7 @@ class Columns(msgspec.Struct, frozen=True):
 
 
 class Frozen(msgspec.Struct, frozen=True):
-    """All of a session, as written."""
+    """All of a session, as written. An older program did not say `alerts`."""
 
     version: int
     session: SessionId
@@ -56,6 +56,7 @@ class Frozen(msgspec.Struct, frozen=True):
     recent: list[Micros]
     rules: dict[str, RuleMemory]
     windows: Columns
+    alerts: int | None = None
 
 
 def freeze(memory: SessionMemory) -> bytes:

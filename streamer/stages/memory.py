@@ -135,7 +135,7 @@ class SessionMemory:
     digest of the rules that judged it. `starts` (in order) and `revisions` are of all windows, `seen` those that matter;
     `detailed` (in order) has those with a detail, `recent` those of them that may lose it, first the first to do so; a quote
     before `worn` may stand in no detail any more. `measured`: the bytes of the
-    state when they were last counted, `grown`: at most so many since.
+    state when they were last counted, `grown`: at most so many since. `alerts`: up to where this knew that topic when it was saved.
     """
 
     session: SessionId
@@ -149,6 +149,7 @@ class SessionMemory:
     digest: str = ""
     measured: int = 0
     grown: int = 0
+    alerts: int | None = None
     starts: array[int] = field(default_factory=lambda: array("q"))
     revisions: array[int] = field(default_factory=lambda: array("q"))
     seen: dict[Micros, Seen] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import pytest
 
 from streamer.agents.align import ALIGN, TOPICS, WINDOWS, Aligning
 from streamer.agents.host import host
-from streamer.config import Config, KafkaSettings
+from streamer.config import AlignSettings, Config, KafkaSettings
 from streamer.errors import Transient
 from streamer.events import SECOND, Clock, ClosedBy, EventRef, Message, Micros, Modality, Origin, Record, SessionId, SessionMark, Window
 from streamer.health import Health
@@ -42,9 +42,9 @@ class Failing(Producer):
 
 
 @asynccontextmanager
-async def aligning(settings: KafkaSettings, producer: Producer) -> AsyncIterator[tuple[Runtime, Tail]]:
+async def aligning(settings: KafkaSettings, producer: Producer, align: AlignSettings = SETTINGS) -> AsyncIterator[tuple[Runtime, Tail]]:
     """align with this producer, ready."""
-    config = Config(kafka=settings, align=SETTINGS)
+    config = Config(kafka=settings, align=align)
     runtime = Runtime(config=config, metrics=Metrics("align"), health=Health(), stop=asyncio.Event())
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(producer)

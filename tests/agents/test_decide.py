@@ -256,7 +256,7 @@ async def test_scores_of_the_tiny_engine_raise_nothing_which_is_said_once(whole:
         stateful = deciding(producer)
         with capture_logs() as logs:
             await stateful.handle(batch(1, (0, told), (1, replace(told, revision=1))))
-        assert await alerts(whole) == [] and [entry["model"] for entry in logs] == ["tiny-1"]
+        assert await alerts(whole) == [] and [entry["model"] for entry in logs] == ["tiny-2"]
         await stateful.handle(batch(1, (2, replace(told, may_alert=True))))
     assert [a.state.value for a in await alerts(whole)][:1] == ["raised"]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.structs import TopicPartition
 
 from streamer.config import InferSettings, KafkaSettings
 from streamer.events import Modality, Scores, SessionId, SessionMark
@@ -14,14 +12,7 @@ from streamer.kafka.client import Kafka, Producer
 from streamer.stages.wire import write_silence
 from tests.agents.infer_room import Scene, committed, dead_letters, picture, running, scores_of
 from tests.builders import a_silence, at
-
-
-async def delete_before(kafka: Kafka, tp: TopicPartition, offset: int) -> None:
-    """As retention does."""
-    admin = AIOKafkaAdminClient(**kafka.common)
-    await admin.start()
-    await admin.delete_records({tp: RecordsToDelete(offset)})
-    await admin.close()
+from tests.kafka.apache import delete_before
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from streamer.config import KafkaSettings
 from streamer.events import Scores, SessionId, Window
 from streamer.kafka.client import Kafka, Producer
 from tests.agents.infer_room import CountingEngine, Running, Scene, committed, running, scores_of
-from tests.agents.test_infer import delete_before
 from tests.integration.pipeline import until
+from tests.kafka.apache import delete_before
 
 
 async def scored_alike(kafka: Kafka, windows: list[Window]) -> int:

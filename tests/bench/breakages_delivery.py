@@ -7,6 +7,10 @@ from tests.bench.breakages import AGENTS, ALIGNER, STAGES, Mutant
 KAFKA = "streamer/kafka/"
 DECIDER = (*(f"tests/stages/test_decide{part}.py" for part in ("", "_adopt", "_sent", "_rules", "_laws")), "tests/simulator")
 SOURCE = ("tests/kafka/test_source.py", "tests/kafka/test_merge.py", "tests/kafka/test_order.py")
+OVERTAKEN = (
+    "tests/kafka/test_retention.py::test_a_running_source_that_retention_overtakes_reports_a_gap_and_passes_nothing_over",
+    "tests/agents/test_align_retention.py::test_what_retention_takes_from_a_running_align_is_told_and_its_windows_say_so",
+)
 
 RULES = (
     # the rules of DESIGN, section 4
@@ -195,9 +199,25 @@ RULES = (
         "decide: nothing stays open",
         "a checkpoint passes alerts that were not said again",
         AGENTS + "decide.py",
-        "        known = min((offset for offset, _ in self.expected[partition].values()), default=self.ends.get(partition))",
-        "        known = self.ends.get(partition)",
+        "        return min(waiting, default=self.ends.get(partition))",
+        "        return self.ends.get(partition)",
         ("tests/agents/test_decide.py", "tests/simulator"),
+    ),
+    Mutant(
+        "decide: nothing stays open",
+        "a state that was overwritten counts as knowing what the checkpoint knows",
+        AGENTS + "decide.py",
+        "await self._take_over(partition, {s: end for s in sessions if (end := self.decider.reached(s)) is not None})",
+        "await self._take_over(partition, {})",
+        ("tests/agents/test_decide_overwritten.py",),
+    ),
+    Mutant(
+        "decide: nothing stays open",
+        "what these rules sent is waited for behind a state of other rules",
+        AGENTS + "decide.py",
+        "if checkpoint.mixed or any(map(self.decider.foreign, sessions)) else set()",
+        "if checkpoint.mixed else set()",
+        ("tests/agents/test_decide_overwritten.py",),
     ),
     Mutant(
         "decide: nothing stays open",
@@ -254,7 +274,7 @@ RULES = (
         KAFKA + "client.py",
         '"auto_offset_reset": "none"',
         '"auto_offset_reset": "earliest"',
-        (*SOURCE, "tests/agents"),
+        OVERTAKEN,
     ),
     Mutant(
         "delivery: co-located",

@@ -1,4 +1,4 @@
-"""`make bench NAME=sessions`: what the number of sessions costs a role, at the same total rate, on Apache Kafka.
+"""`make bench NAME=cost`: what the number of sessions costs a role, at the same total rate, on Apache Kafka.
 
 The real align and the real decide, each as one process, over 10 to 10,000 sessions that share 1,000 records a second. First half a
 minute's records written as fast as it goes, then five seconds at real pace; then the role is ended in good order and started
@@ -132,7 +132,7 @@ async def backlog(settings: KafkaSettings, crowd: Crowd) -> int:
 
 def measure(role: str, sessions: int, address: str, folder: Path) -> dict[str, Any]:
     """One row of the table."""
-    settings = KafkaSettings(bootstrap=address, prefix=f"sessions-{role}-{sessions}.", partitions=PARTITIONS)
+    settings = KafkaSettings(bootstrap=address, prefix=f"cost-{role}-{sessions}.", partitions=PARTITIONS)
     # written in a burst, every track trails its own arrivals; and of 10,000 sessions each is silent for longer than 5 s
     config = Config(kafka=settings, align=AlignSettings(patience="120s", idle="60s"))
     asyncio.run(create_topics(Kafka(settings)))
@@ -206,7 +206,7 @@ def main(roles: Sequence[str], sizes: Sequence[int]) -> None:
     cost = many["CPU us/record"]
     more = {"rate": RATE, "backlog_seconds": BACKLOG, "partitions": PARTITIONS, "table": rows}
     keep = tuple(sizes) == SIZES
-    report("sessions", cost, "us/record", few["CPU us/record"], few["CPU us/record"] / cost, keep=keep, **more)
+    report("cost", cost, "us/record", few["CPU us/record"], few["CPU us/record"] / cost, keep=keep, **more)
 
 
 def pairs(roles: Sequence[str], sizes: Sequence[int]) -> Iterator[tuple[str, int]]:

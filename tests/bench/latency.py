@@ -3,6 +3,7 @@
 The real roles as processes on a real Apache Kafka with the bundled weights; each session plays the demo's scene (pictures,
 sound, speech) at real pace, all from the same instant, so that all windows close at once. Added latency is the score's
 append time minus the window's trigger, both the broker's clock. `--minutes 5` plays one session that long for its memory.
+Scores are not looked at before the scene is over: reading them takes the processor that is measured.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +24,12 @@ import httpx
 import psutil
 import yaml
 
-from streamer.config import Config, DeliverSettings, HealthSettings, KafkaSettings
+from streamer.config import Config, DeliverSettings, HealthSettings, KafkaSettings, SessionSettings
 from streamer.demo import free_block
 from streamer.events import Event, Modality, Pace, Scores, SessionMark, Silence
 from streamer.kafka.client import Kafka
 from streamer.kafka.topics import create_topics
-from streamer.sources.scene import copies
+from streamer.sources.scene import copies, load_scene
 from streamer.stages.envelope import read_head
 from streamer.stages.wire import read_scores
 from streamer.topology import ROLES
@@ -37,6 +38,8 @@ from tests.integration.pipeline import DEMO, Pipeline, everything, until
 from tests.kafka.apache import apache_kafka
 
 PARTITIONS = 4
+ENCODED = f'streamer_encoded_events_total{{modality="{Modality.FRAMES.value}"}}'
+DETAILS = ("busy", "memory", "frames", "encoded", "infer", "lag")  # not in the table
 LEAD = 3  # seconds between the start of ingest and the scene's first moment
 
 
@@ -46,6 +49,30 @@ class Added:
 
     ms: float
     first: bool
+
+
+Compose = Callable[[int, Path], Path]
+"""Minutes and a folder -> a scene's file in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """What is played: session n begins n / sessions of `spread` seconds after the first. The processor is watched for `watch` seconds,
+    from `skip` seconds after ingest is started."""
+
+    sessions: int
+    minutes: int = 1
+    compose: Compose
+    spread: float = 0.0
+    skip: float = 0.0
+    watch: float = 30.0
+
+    def begun(self, scene: Path, start: float) -> tuple[SessionSettings, ...]:
+        """The sessions, the first from `start` (epoch seconds) on."""
+        return tuple(
+            copies(scene, number + 1, pace=Pace.LIVE, start=datetime.fromtimestamp(start + after, UTC).isoformat())[number]
+            for number, after in ((number, self.spread * number / self.sessions) for number in range(self.sessions))
+        )
 
 
 def scene_of(minutes: int, folder: Path) -> Path:
@@ -61,14 +88,15 @@ def scene_of(minutes: int, folder: Path) -> Path:
     return place / "scene.yaml"
 
 
-async def measure(address: str, sessions: int, minutes: int) -> dict[str, Any]:
+async def measure(address: str, play: Play) -> dict[str, Any]:
     """Play once; one row of the table."""
+    sessions = play.sessions
     kafka = KafkaSettings(bootstrap=address, prefix=f"latency-{sessions}-{time.time_ns()}.", partitions=PARTITIONS)
     door = Kafka(kafka)
     await create_topics(door)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scene = scene_of(minutes, folder)
+        scene = play.compose(play.minutes, folder)
         rules = DEMO / "rules.yaml"
         config = Config(
             kafka=kafka,
@@ -81,23 +109,35 @@ async def measure(address: str, sessions: int, minutes: int) -> dict[str, Any]:
         try:
             pipeline.start(*others)
             await pipeline.ready(*others)
-            start = datetime.fromtimestamp(int(time.time()) + LEAD, UTC).isoformat()
-            pipeline.config = config.model_copy(update={"sessions": copies(scene, sessions, pace=Pace.LIVE, start=start)})
+            start = int(time.time()) + LEAD
+            pipeline.config = config.model_copy(update={"sessions": play.begun(scene, start)})
             pipeline.start("ingest")
-            busy = await asyncio.to_thread(processor, pipeline, 30.0)
-            memory: dict[str, int] = {}
+            seen = await watched(pipeline, play, start + play.spread + load_scene(scene).duration)
 
             async def over() -> bool:
-                memory.update(resident(pipeline))
+                for role, child in pipeline.children.items():
+                    assert child.poll() in (None, 0), (folder / f"{role}.log").read_text()[-3000:]
                 return await ended(door) == sessions
 
-            await until(over, "the end of every session in scores", seconds=60 * minutes + 240)
-            encoded = await encoder_calls(config.health.port + ROLES.index("infer"))
+            await until(over, "the end of every session in scores", seconds=60 * play.minutes + 240)
+            told = await numbers(config.health.port + ROLES.index("infer"))
         finally:
             pipeline.stop()
     frames = await distinct_frames(door)
     added = await latencies(door)
-    return row(sessions, added, encoded, frames) | {"busy": busy, "memory": memory, "frames": frames, "encoded": encoded}
+    return row(sessions, added, told[ENCODED], frames) | {"frames": frames, "encoded": told[ENCODED], "infer": told} | seen
+
+
+async def watched(pipeline: Pipeline, play: Play, end: float) -> dict[str, Any]:
+    """What the roles take while the scene plays: `end` is when it is over. The lag is that of its last second."""
+    await asyncio.sleep(play.skip)
+    busy = await asyncio.to_thread(processor, pipeline, play.watch)
+    await asyncio.sleep(max(0.0, end - time.time() - 1))
+    port, lag = pipeline.config.health.port, {}
+    for role in ("transcribe", "align", "infer", "decide"):
+        told = await numbers(port + ROLES.index(role))
+        lag[role] = sum(value for name, value in told.items() if name.startswith("streamer_lag_records"))
+    return {"busy": busy, "memory": resident(pipeline), "lag": lag}
 
 
 def row(sessions: int, added: Sequence[Added], encoded: float, frames: int) -> dict[str, Any]:
@@ -136,12 +176,12 @@ async def distinct_frames(door: Kafka) -> int:
     return len({(head.track, head.id) for head in heads if isinstance(head, Event)})
 
 
-async def encoder_calls(port: int) -> float:
-    """Frames through infer's encoder, as its metrics count them."""
+async def numbers(port: int) -> dict[str, float]:
+    """A role's metrics by name and labels."""
     async with httpx.AsyncClient() as client:
         text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
-    name = f'streamer_encoded_events_total{{modality="{Modality.FRAMES.value}"}}'
-    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
 
 
 def resident(pipeline: Pipeline) -> dict[str, int]:
@@ -150,15 +190,22 @@ def resident(pipeline: Pipeline) -> dict[str, int]:
 
 
 def processor(pipeline: Pipeline, seconds: float) -> dict[str, float]:
-    """Share of one core that each role takes, over so many seconds of the scene."""
-    watched = {role: psutil.Process(child.pid) for role, child in pipeline.children.items()}
-    before = {role: sum(process.cpu_times()[:2]) for role, process in watched.items()}
-    began = time.monotonic()
-    psutil.wait_procs(list(watched.values()), timeout=seconds)
-    spent = time.monotonic() - began
-    return {
-        role: round((sum(process.cpu_times()[:2]) - before[role]) / spent, 2) for role, process in watched.items() if process.is_running()
-    }
+    """Share of one core that each role takes, over so many seconds of the scene; and the broker, and the whole machine."""
+    roles = {role: psutil.Process(child.pid) for role, child in pipeline.children.items()}
+    mine = {process.pid for process in roles.values()}
+    brokers = [process for process in psutil.Process().children(recursive=True) if process.pid not in mine]
+    before, began = _cores(roles, brokers), time.monotonic()
+    psutil.wait_procs(list(roles.values()), timeout=seconds)
+    spent, after = time.monotonic() - began, _cores(roles, brokers)
+    return {name: round((after[name] - before[name]) / spent, 2) for name in after}
+
+
+def _cores(roles: Mapping[str, psutil.Process], brokers: Sequence[psutil.Process]) -> dict[str, float]:
+    """Seconds of processor time so far. Idle time is not the machine's."""
+    alive = {role: sum(process.cpu_times()[:2]) for role, process in roles.items() if process.is_running()}
+    machine = psutil.cpu_times()
+    taken = sum(machine[:-2]) - machine.idle - getattr(machine, "iowait", 0.0)  # without guests, which stand in user already
+    return alive | {"broker": sum(sum(process.cpu_times()[:2]) for process in brokers), "machine": taken}
 
 
 async def main(loads: Sequence[int], minutes: int) -> None:
@@ -167,13 +214,14 @@ async def main(loads: Sequence[int], minutes: int) -> None:
     with tempfile.TemporaryDirectory() as name, apache_kafka(Path(name)) as address:
         for sessions in loads:
             print(f"{sessions} sessions for {minutes} min ...", flush=True)
-            rows.append(await measure(address, sessions, minutes))
-    shown = [{key: value for key, value in one.items() if key not in ("busy", "memory", "frames", "encoded")} for one in rows]
+            rows.append(await measure(address, Play(sessions=sessions, minutes=minutes, compose=scene_of)))
+    shown = [{key: value for key, value in one.items() if key not in DETAILS} for one in rows]
     print(table(shown))
     for one in rows:
         print(f"{one['sessions']} sessions: share of a core {one['busy']}; resident MiB {one['memory']}")
     name = "latency" if minutes == 1 else f"latency-{minutes}min"
-    report(name, rows[0]["p50 ms"], "ms", None, None, loads=rows, minutes=minutes)
+    kept = [{key: value for key, value in one.items() if key != "infer"} for one in rows]
+    report(name, rows[0]["p50 ms"], "ms", None, None, loads=kept, minutes=minutes)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from streamer.kafka.client import Kafka
 from streamer.kafka.embedded import free_port
 
 BROKER = Path(__file__).parents[2] / "deploy" / "kafka" / "broker.py"
@@ -28,3 +32,13 @@ def apache_kafka(folder: Path) -> Iterator[str]:
     finally:
         child.kill()
         child.wait()
+
+
+async def delete_before(kafka: Kafka, tp: TopicPartition, offset: int) -> None:
+    """As retention does."""
+    admin = AIOKafkaAdminClient(**kafka.common)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()

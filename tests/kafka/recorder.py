@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 
 from streamer.config import KafkaSettings
 from streamer.events import Message, Record
-from streamer.kafka.checkpoints import Checkpoint, Place, decode, encode
+from streamer.kafka.checkpoints import Checkpoint, Place, decode, encode, fold
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
 from streamer.kafka.source import Batch, Position, ReadLog, Source
@@ -78,6 +78,12 @@ async def copied(settings: KafkaSettings) -> list[bytes]:
     """Everything in `windows` now, in each partition's order."""
     async with LogReader(Kafka(settings)) as reader:
         return [place(record) for n in range(settings.partitions) async for record in reader.read("windows", 0, partition=n)]
+
+
+async def saved(settings: KafkaSettings, owner: str, partition: int) -> bool:
+    """Whether this partition has a checkpoint of this owner."""
+    async with LogReader(Kafka(settings)) as reader:
+        return "" in await fold(owner, reader.read("checkpoints", 0, partition=partition))
 
 
 async def write(settings: KafkaSettings, count: int, *, start: int = 0) -> set[bytes]:

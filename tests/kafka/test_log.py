@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-
 from streamer.config import KafkaSettings
 from streamer.events import Message
 from streamer.kafka.client import Kafka, Producer
 from streamer.kafka.log import LogReader
+from tests.kafka.apache import delete_before
 
 
 async def fill(kafka: Kafka, count: int) -> None:
@@ -18,10 +17,7 @@ async def fill(kafka: Kafka, count: int) -> None:
 async def test_a_partition_that_retention_has_emptied_ends_where_it_starts(apache_kafka: KafkaSettings) -> None:
     kafka = Kafka(apache_kafka)
     await fill(kafka, 9)
-    admin = AIOKafkaAdminClient(**kafka.common)
-    await admin.start()
-    await admin.delete_records({kafka.partition("frames", 1): RecordsToDelete(before_offset=9)})
-    await admin.close()
+    await delete_before(kafka, kafka.partition("frames", 1), 9)
     async with LogReader(kafka) as reader:
         assert await reader.end(kafka.partition("frames", 1)) == 9
         assert [record async for record in reader.read("frames", 0, partition=1)] == []

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from streamer.config import KafkaSettings
 from streamer.errors import ConfigError, Transient
@@ -23,6 +22,7 @@ from streamer.kafka.embedded import EmbeddedBroker
 from streamer.kafka.merge import AT_ONCE
 from streamer.kafka.source import Batch, Position, ReadLog
 from streamer.kafka.topics import create_topics
+from tests.kafka.apache import delete_before
 from tests.kafka.recorder import Bench, copied, origin, write
 
 
@@ -203,10 +203,7 @@ async def test_what_retention_took_is_reported_as_a_gap(apache_kafka: KafkaSetti
     async with working(apache_kafka):
         await until_copied(apache_kafka, wanted)
     await write(apache_kafka, 40, start=40)
-    admin = AIOKafkaAdminClient(**kafka.common)
-    await admin.start()
-    await admin.delete_records({kafka.partition("frames", 1): RecordsToDelete(before_offset=8)})
-    await admin.close()
+    await delete_before(kafka, kafka.partition("frames", 1), 8)
     async with working(apache_kafka) as bench:
 
         async def restarted() -> bool:

@@ -12,7 +12,7 @@ from models import profiles
 from models.classes import LABELS
 from models.features import Seen
 from models.packages import PackageError
-from models.tokens import CHANCES, Event, gather, log_odds, windows_of
+from models.tokens import Event, gather, windows_of
 from models.verdict import calibration_of
 
 CARD = profiles.HEAD.with_suffix(".md")
@@ -52,4 +52,3 @@ def test_the_tiny_head_says_what_the_encoders_say() -> None:
     probability_C = head.probabilities(windows)[0]
     assert probability_C[LABELS.index("person")] == pytest.approx(seen.chances["person"], abs=1e-5)
     assert probability_C[LABELS.index("siren")] == 0.5  # pictures say nothing of it
-    assert len(log_odds(probability_C.numpy())) == CHANCES + 2

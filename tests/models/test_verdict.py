@@ -9,7 +9,7 @@ from models.explain import shapley, take
 from models.fusion.methods import METHODS
 from models.fusion.windows import MODALITIES
 from models.head import FusionHead
-from models.verdict import DIGITS, judge, written
+from models.verdict import judge, probability_written, share_written
 from tests.models.fusion.builders import PATTERNS, windows_of
 from tests.models.test_head import BATCH, head
 
@@ -44,15 +44,18 @@ def test_a_window_is_judged_the_same_to_the_digit_whatever_is_in_its_batch(metho
     whole = judge(made, windows)
     for at in range(len(PATTERNS)):
         alone = judge(made, take(windows, torch.tensor([at])))
-        for many, one in ((whole.probability_BC, alone.probability_BC), (whole.share_BMC, alone.share_BMC)):
-            assert [written(value) for value in many[at].flatten().tolist()] == [written(value) for value in one[0].flatten().tolist()]
+        for write, many, one in (
+            (probability_written, whole.probability_BC, alone.probability_BC),
+            (share_written, whole.share_BMC, alone.share_BMC),
+        ):
+            assert [write(value) for value in many[at].flatten().tolist()] == [write(value) for value in one[0].flatten().tolist()]
 
 
-def test_what_is_written_keeps_its_digits_however_small() -> None:
-    assert written(1.234567891234e-12) == 1.23456789e-12
-    assert written(0.999999999999) == 1.0
-    assert written(-0.0) == 0.0
-    assert DIGITS == 9
+def test_a_probability_keeps_its_digits_however_small_and_a_share_of_rounding_alone_is_nothing() -> None:
+    assert probability_written(1.23456789e-12) == 1.2346e-12
+    assert probability_written(0.9999999) == 1.0
+    assert share_written(-1.06e-16) == 0.0 and str(share_written(-1.06e-16)) == "0.0"
+    assert share_written(-2.345678) == -2.34568
 
 
 def test_a_head_without_a_calibration_judges_nothing() -> None:

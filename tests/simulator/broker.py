@@ -91,7 +91,10 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """After so many more writes: `crash` (the worker is gone), or `lost` (they stand in the log, but no acknowledgement comes)."""
+    """After so many more writes: `crash` (the worker is gone), or `lost` (they stand in the log, but no acknowledgement comes).
+
+    `late`: no acknowledgement comes, and what was to follow is written with the worker's next step, or when it dies.
+    """
 
     kind: str
     after: int
@@ -105,6 +108,7 @@ class Door:
         self.fault: Fault | None = None
         self.records: list[Record] = []
         self._left = 0
+        self._late: list[Message] = []
 
     def arm(self, fault: Fault | None) -> None:
         """The next writes are struck by `fault`; None: no more."""
@@ -113,8 +117,8 @@ class Door:
     async def send(self, messages: Sequence[Message]) -> list[Written]:
         """Write all in order, or fail in the middle."""
         written = []
-        for message in messages:
-            self._strike()
+        for at, message in enumerate(messages):
+            self._strike(messages[at:])
             record = self.broker.append(message)
             self.records.append(record)
             written.append(Written(record.partition, record.offset, record.arrival))
@@ -123,8 +127,15 @@ class Door:
             self._strike()
         return written
 
-    def _strike(self) -> None:
+    def land(self) -> None:
+        """What was on its way arrives."""
+        self.records += [self.broker.append(message) for message in self._late]
+        self._late = []
+
+    def _strike(self, rest: Sequence[Message] = ()) -> None:
         if self.fault is None or self._left > 0:
             return
         kind, self.fault = self.fault.kind, None
+        if kind == "late":
+            self._late += rest
         raise Crashed if kind == "crash" else Transient("no acknowledgement came")

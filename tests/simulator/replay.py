@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from streamer.agents.align import TOPICS
 from streamer.agents.decide import Checkpoint as DecideCheckpoint
@@ -35,6 +34,7 @@ from streamer.stages.times import format_time, parse_time
 from streamer.stages.wire import read_window, write_scores, write_silence
 from tests.faults.place import fresh
 from tests.faults.processes import Child
+from tests.kafka.apache import delete_before
 from tests.simulator.broker import Broker, Fault
 from tests.simulator.checks import failures
 from tests.simulator.outcome import Outcome
@@ -211,12 +211,7 @@ class Replay:
         place = step.topic, step.partition
         broker = self.outcome.broker
         if (first := broker.end(place) - step.keep) > broker.first[place]:
-            admin = AIOKafkaAdminClient(**self.kafka.common)
-            await admin.start()
-            try:
-                await admin.delete_records({self.kafka.partition(*place): RecordsToDelete(before_offset=first)})
-            finally:
-                await admin.close()
+            await delete_before(self.kafka, self.kafka.partition(*place), first)
             broker.first[place] = first
 
     async def _score_for_ever(self) -> None:

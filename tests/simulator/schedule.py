@@ -154,11 +154,13 @@ def _mixed(random: Random, written: list[Append], *, calm: bool, gaps: bool) -> 
 
 
 def _afterwards(random: Random, last: Micros) -> Iterator[Step]:
-    """Windows come out and are scored while decide's workers come and go."""
+    """Windows come out and are scored while decide's workers come and go; what they save may come late."""
     for minute in range(1, 4):
         yield Wait(Micros(last + minute * 60 * SECOND))
         for _ in range(30):
-            yield _step(random, calm=False, roles=(3, 3, 6))
+            step = _step(random, calm=False, roles=(3, 3, 6))
+            late = isinstance(step, Save) and step.role == "decide" and random.random() < 0.3
+            yield replace(step, fault=Fault("late", random.choice((0, 0, 1, 2, 3)))) if late else step
 
 
 def _step(random: Random, *, calm: bool, roles: Sequence[int] = (6, 2, 2)) -> Step:

@@ -146,5 +146,5 @@ Step = Append | Wait | Read | Save | Crash | Rebalance | Notice | Retain
 def _told(fault: Fault | None) -> str:
     if fault is None:
         return ""
-    what = "it is killed" if fault.kind == "crash" else "the broker's answer is lost"
+    what = {"crash": "it is killed", "lost": "the broker's answer is lost", "late": "what follows arrives with its next step"}[fault.kind]
     return f"; {what} after {fault.after} writes"

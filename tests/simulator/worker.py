@@ -34,7 +34,7 @@ from tests.simulator.schedule import Schedule, generate
 
 
 class Faulty(Producer):
-    """A producer that is struck as `Door` is, once `file` says so: "crash 3", "lost 0"."""
+    """A producer that is struck as `Door` is, once `file` says so: "crash 3", "lost 0". What would come late does not come."""
 
     def __init__(self, kafka: Kafka, file: Path) -> None:
         super().__init__(kafka)

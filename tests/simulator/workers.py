@@ -89,6 +89,7 @@ class Host:
 
     def step(self, counts: Mapping[str, int], order: int, fault: Fault | None) -> str:
         """One batch: up to so many records of each topic, and a tick. What failed without an acknowledgement goes first, alone."""
+        self._door.land()
         if self._owed is None:
             if any(offset < self.broker.first[place] for place, offset in self._next.items()):
                 self.start(self.numbers)  # retention overtook it: it starts over from the checkpoint, which tells of the gap
@@ -113,6 +114,7 @@ class Host:
 
     def save(self, fault: Fault | None = None) -> str:
         """Write the checkpoints, unless half a batch is in the state."""
+        self._door.land()
         if self._owed is not None:
             return "half a batch is in its state: nothing is saved"
         self._door.arm(fault)
@@ -138,6 +140,7 @@ class Host:
 
     def let_go(self, *, save: bool = True) -> None:
         """The partitions are somebody else's: save what is whole, and forget all of it."""
+        self._door.land()
         if save and self._owed is None:
             self.save()
         if self.alive:
@@ -146,6 +149,7 @@ class Host:
 
     def crash(self) -> None:
         """kill -9."""
+        self._door.land()
         self.alive, self.numbers = False, ()
         self._forget()
 
