@@ -127,12 +127,15 @@ class Decider:
         return changed
 
     def review(self, session: SessionId) -> list[Alert]:
-        """After `adopt`, where all records that the alerts are due to were judged: what these rules did not find is taken back."""
+        """After `adopt`, where all records that the alerts are due to were judged: what these rules did not find is taken back.
+
+        What they did find is said again where the other rules' last word on it differs: no record need come that would be an occasion.
+        """
         memory = self._sessions[session]
-        cause = Cause(at=memory.arrival, rules=self.version)
+        cause = Cause(at=memory.arrival, rules=self.version, occasion=True)
         turned = list(self._turn(memory, cause))
         lines = self._lines_of(memory).values()
-        return turned + [alert for line in lines for alert in line.review(cause, quiet=_quiet(memory))]
+        return turned + [alert for line in lines for alert in line.look(set(), cause, quiet=_quiet(memory))]
 
     def state(self, session: SessionId, *, alerts: int | None = None) -> bytes:
         """A session's memory as a record value; `restore` reads it. `alerts`: up to where it knows what stands in that topic."""

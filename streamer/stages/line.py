@@ -53,16 +53,16 @@ class Line:
         if cause.final:
             self.pending |= {sent.id: sent for sent in self.owner.values()}
         if cause.occasion:
-            yield from self._look(looked, cause, quiet=quiet)
+            yield from self.look(looked, cause, quiet=quiet)
 
-    def _look(self, looked: set[str], cause: Cause, *, quiet: bool) -> Iterator[Alert]:
+    def look(self, looked: set[str], cause: Cause, *, quiet: bool) -> Iterator[Alert]:
         """Look at the other alerts of which there may be something to say."""
         for sent in _in_order(sent for name, sent in self.pending.items() if name not in looked):
             if episode := self._owned(sent):
                 yield from self._announce(episode, sent, cause, quiet=quiet)
-        yield from self.review(cause, quiet=quiet)
+        yield from self._review(cause, quiet=quiet)
 
-    def review(self, cause: Cause, *, quiet: bool) -> Iterator[Alert]:
+    def _review(self, cause: Cause, *, quiet: bool) -> Iterator[Alert]:
         """Take back what other rules sent (stages/adopt.py) and these do not find; end what is of another class."""
         for sent in self.strange:
             yield from self._end(sent, cause)
