@@ -11,7 +11,7 @@ import soundfile
 
 from streamer.sources.scene import load_scene
 from tests.bench.latency import Play, scene_of
-from tests.bench.sessions import SHED, beginning, binds, borne, summary, talking
+from tests.bench.sessions import SHED, beginning, binds, borne, summary, talking, turned
 
 
 def test_words_fill_a_fifth_of_the_scene_and_do_not_overlap(tmp_path: Path) -> None:
@@ -26,8 +26,18 @@ def test_a_quick_scene_is_its_beginning(tmp_path: Path) -> None:
     assert load_scene(beginning(1, tmp_path)).duration == 15
 
 
-def test_sessions_begin_evenly_over_the_spread() -> None:
-    begun = Play(sessions=4, compose=scene_of, spread=2.0).begun(Path("scene.yaml"), 1_795_435_200.0)
+def test_what_happens_in_sessions_is_spread_over_their_scene(tmp_path: Path) -> None:
+    scene = talking(1, tmp_path)
+    begun = Play(sessions=4, compose=talking, turn=turned, spread=2.0).begun(scene, 1_795_435_200.0)
+    scenes = [load_scene(Path(one.sources[0].url.removeprefix("scene:"))) for one in begun]
+    glass = [next(cue.at for cue in one.sounds if cue.file == "glass.flac") for one in scenes]
+    assert glass == pytest.approx([30.5, 45.5, 0.5, 15.5])
+    assert {(one.duration, len(one.sounds), len(one.clips)) for one in scenes} == {(60.0, 9, 1)}
+
+
+def test_sessions_begin_evenly_over_the_spread(tmp_path: Path) -> None:
+    scene = scene_of(1, tmp_path)
+    begun = Play(sessions=4, compose=scene_of, spread=2.0).begun(scene, 1_795_435_200.0)
     assert [one.id for one in begun] == ["street-1", "street-2", "street-3", "street-4"]
     assert [datetime.fromisoformat(one.sources[0].start).timestamp() - 1_795_435_200 for one in begun] == [0.0, 0.5, 1.0, 1.5]
 

@@ -53,26 +53,32 @@ class Added:
 
 Compose = Callable[[int, Path], Path]
 """Minutes and a folder -> a scene's file in it."""
+Turn = Callable[[Path, float], Path]
+"""A scene's file and seconds -> one in which all happens that much later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Play:
     """What is played: session n begins n / sessions of `spread` seconds after the first. The processor is watched for `watch` seconds,
-    from `skip` seconds after ingest is started."""
+    from `skip` seconds after ingest is started. `turn`: each session's happenings lie elsewhere in its scene."""
 
     sessions: int
     minutes: int = 1
     compose: Compose
+    turn: Turn | None = None
     spread: float = 0.0
     skip: float = 0.0
     watch: float = 30.0
 
     def begun(self, scene: Path, start: float) -> tuple[SessionSettings, ...]:
         """The sessions, the first from `start` (epoch seconds) on."""
-        return tuple(
-            copies(scene, number + 1, pace=Pace.LIVE, start=datetime.fromtimestamp(start + after, UTC).isoformat())[number]
-            for number, after in ((number, self.spread * number / self.sessions) for number in range(self.sessions))
-        )
+        found = []
+        for number in range(self.sessions):
+            share = number / self.sessions
+            mine = self.turn(scene, share * load_scene(scene).duration) if self.turn else scene
+            begins = datetime.fromtimestamp(start + share * self.spread, UTC).isoformat()
+            found.append(copies(mine, number + 1, pace=Pace.LIVE, start=begins)[number])
+        return tuple(found)
 
 
 def scene_of(minutes: int, folder: Path) -> Path:
