@@ -25,7 +25,7 @@ from streamer.cli import home
 from streamer.config import Config
 from streamer.demo import demo_config, perform
 from streamer.events import Modality
-from streamer.roles import Logging
+from streamer.roles import Logging, configure_logging
 from streamer.sources.scene import load_scene
 from streamer.story import compare
 from streamer.supervise import broker
@@ -33,6 +33,7 @@ from tests.bench.report import report, table
 from tests.integration.pipeline import DEMO
 
 OVERTIME = 180.0
+QUIET = Logging(level="error")
 Spoil = Callable[[Path, dict[str, Any]], None]
 """A copy of the scene's folder and its YAML as data, changed in place."""
 Picture = Callable[[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, np.dtype[np.uint8]]]
@@ -125,7 +126,7 @@ async def play(case: Case, folder: Path) -> list[dict[str, Any]]:
     (out := folder / "out").mkdir()
     async with broker(settled(demo_config(place / "scene.yaml", fast=True, home=home(), bootstrap="embedded"), case)) as config:
         limit = script.duration + OVERTIME
-        story, start = await perform(config, out, logging=Logging(level="error"), limit=limit, without=case.without)
+        story, start = await perform(config, out, logging=QUIET, limit=limit, without=case.without)
     verdicts, wrong = compare(script.expect, story, start)
     rows = [row(case.name, verdict.expected.rule, verdict.alert) for verdict in verdicts]
     return [*rows, *(row(case.name, f"not in the script: {alert.rule}", alert) for alert in wrong)]
@@ -152,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="names of cases")
     chosen = parser.parse_args().only
+    configure_logging("removed", QUIET)
     rows = []
     for case in CASES:
         if not chosen or case.name in chosen:
