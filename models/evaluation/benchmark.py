@@ -23,6 +23,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from models.calibrate import VERSION
 from models.calibration import PATTERNS
 from models.evaluation import compare, corruptions, scripts
 from models.evaluation.alarms import Timeline
@@ -170,7 +171,7 @@ class Learned:
 def learn(bench: Bench, seed: int, progress: Progress | None = None, *, log_dir: Path | None = None) -> Learned:
     """Every method of the plan. A head that lies in the bench's folder, of these splits, recipe and seed, is taken from there."""
     splits, hours, recipe, experts = bench.learning(), bench.hours(), bench.plan.recipe, None
-    folder = bench.folder / f"heads-{key_of((*splits, *([hours] if hours else [])), recipe, seed)[:16]}"
+    folder = bench.folder / f"heads-{key_of((*splits, *([hours] if hours else [])), recipe, seed)[:16]}-{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     heads = {}
     for name in bench.plan.methods:
