@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import Reason
 from streamer.events import SECOND, Clock, Micros, Modality, Pace, SessionId, SessionMark, Silence, TrackState, Window
 from streamer.stages.align import Aligner
-from streamer.stages.align.tracks import MOST_TRACKS
+from streamer.stages.align.tracks import MOST_TRACKS, TrackClock
+from tests.builders import a_ref
 from tests.stages.align_streams import AUDIO, FRAMES, SETTINGS, TRANSCRIPTS, Driver, Log, at, final, reference
 from tests.stages.test_align_laws import fast
 
@@ -256,3 +259,14 @@ def test_a_track_of_a_recording_that_ended_long_before_the_others_is_known_to_ha
     mark = driver.windows[-1]
     assert isinstance(mark, SessionMark) and mark.why is Silence.END
     assert final(driver.windows) == reference(log)
+
+
+def test_an_event_that_is_read_back_after_an_end_reactivates_its_track() -> None:
+    """After a restart the windows' log tells both; what reaches further came later, and does not wait for its record to be read again."""
+    track = TrackClock(FRAMES, "one", Micros(300_000))
+    track.see(at(10), at(10), at(10), final=True)
+    track.read_back(replace(a_ref(FRAMES), start=at(9), end=at(9), arrival=at(9)))
+    assert track.state(at(12), Micros(5 * SECOND)) is TrackState.ENDED
+    track.read_back(replace(a_ref(FRAMES), start=at(12), end=at(12), arrival=at(12)))
+    assert track.state(at(12), Micros(5 * SECOND)) is TrackState.ACTIVE
+    assert track.progress == at(12)

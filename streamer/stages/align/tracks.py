@@ -54,9 +54,9 @@ class TrackClock:
         return further or finishes
 
     def read_back(self, ref: EventRef) -> None:
-        """An event of a window that stands in the log."""
+        """An event of a window that stands in the log. It reactivates a track that had ended before, as it did when it was read first."""
         if ref.end > self.progress:
-            self.progress, self.furthest = ref.end, ref.origin.offset
+            self.progress, self.furthest, self.ended = ref.end, ref.origin.offset, False
         self.last = max(self.last, ref.arrival)
 
     def passed(self, end: int) -> Micros | None:
