@@ -8,7 +8,7 @@ Shape key: S samples, F frames of 10 ms, B mel bands, P patches, C channels, H t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from models import quality
 from models.audioset import SoundClasses, read_labels
-from models.features import Array, Heard, Patch
+from models.features import Array, Chances, Heard, Patch
 
 if TYPE_CHECKING:
     import onnx
@@ -168,47 +168,64 @@ class YamnetEncoder:
 
     def __call__(self, sounds: Sequence[Array]) -> list[Heard]:
         """Blocking; one result per chunk."""
-        cut = [list(_patches(sound)) for sound in sounds]
-        flat = [patch for patches in cut for _, patch in patches]
-        posteriors_PL, embeddings_PD = self._forward(flat)
-        found, at = [], 0
-        for sound, patches in zip(sounds, cut, strict=True):
-            rows = slice(at, at + len(patches))
-            found.append(self._heard(len(sound), patches, posteriors_PL[rows], embeddings_PD[rows]))
-            at += len(patches)
-        return found
+        return heard(sounds, self._forward, lambda posterior_L: (self._classes.chances(posterior_L), self._classes.top(posterior_L)))
 
     def _forward(self, patches: Sequence[Array]) -> tuple[Array, Array]:
         posteriors, embeddings = [np.empty((0, LABELS), np.float32)], [np.empty((0, WIDTH), np.float32)]
         with torch.inference_mode():
             for at in range(0, len(patches), self._batch):
-                sound_PS = torch.from_numpy(np.stack(patches[at : at + self._batch])).to(self._device)
+                sound_PS = torch.from_numpy(padded(patches[at : at + self._batch])).to(self._device)
                 logits_PL, embedding_PD = self._network(sound_PS)
                 posteriors.append(torch.sigmoid(logits_PL).cpu().numpy())
                 embeddings.append(embedding_PD.cpu().numpy())
         return np.concatenate(posteriors), np.concatenate(embeddings)
 
-    def _heard(self, samples: int, cut: Sequence[tuple[int, Array]], posteriors_PL: Array, embeddings_PD: Array) -> Heard:
-        patches = tuple(
-            Patch(
-                start_s=start / SAMPLE_RATE,
-                end_s=min(start + PATCH_SAMPLES, samples) / SAMPLE_RATE,
-                chances=self._classes.chances(posterior_L),
-                labels=self._classes.top(posterior_L),
-            )
-            for (start, _), posterior_L in zip(cut, posteriors_PL, strict=True)
-        )
-        return Heard(
-            patches=patches,
-            posteriors_PL=posteriors_PL.copy(),
-            embeddings_PD=embeddings_PD.copy(),
-            quality_PQ=np.stack([quality.of_sound(patch[: samples - start]) for start, patch in cut]),
-        )
+
+Forward = Callable[[Sequence[Array]], tuple[Array, Array]]
+"""Patches, each of at most PATCH_SAMPLES, to posteriors (P, L) and embeddings (P, D)."""
+Describe = Callable[[Array], tuple[Chances, tuple[tuple[str, float], ...]]]
+"""A patch's posteriors (L) to its chances and its labels, best first."""
 
 
-def _patches(sound: Array) -> Iterator[tuple[int, Array]]:
-    """Start in samples, and PATCH_SAMPLES samples. NaN and infinities, which one bad float would spread, become silence."""
-    clean = np.nan_to_num(np.asarray(sound, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    for start in patch_starts(len(clean)):
-        patch = clean[start : start + PATCH_SAMPLES]
-        yield start, np.pad(patch, (0, PATCH_SAMPLES - len(patch)))
+def heard(sounds: Sequence[Array], forward: Forward, describe: Describe) -> list[Heard]:
+    """Chunks, cut into patches that go through a network together, to what it made of each chunk."""
+    cut = [cut_of(sound) for sound in sounds]
+    posteriors_PL, embeddings_PD = forward([patch for patches in cut for _, patch in patches])
+    found, at = [], 0
+    for patches in cut:
+        rows = slice(at, at + len(patches))
+        found.append(_heard(patches, posteriors_PL[rows], embeddings_PD[rows], describe))
+        at += len(patches)
+    return found
+
+
+def _heard(cut: Sequence[tuple[int, Array]], posteriors_PL: Array, embeddings_PD: Array, describe: Describe) -> Heard:
+    told = [describe(posterior_L) for posterior_L in posteriors_PL]
+    return Heard(
+        patches=tuple(
+            Patch(start_s=start / SAMPLE_RATE, end_s=(start + len(patch)) / SAMPLE_RATE, chances=chances, labels=labels)
+            for (start, patch), (chances, labels) in zip(cut, told, strict=True)
+        ),
+        posteriors_PL=posteriors_PL.copy(),
+        embeddings_PD=embeddings_PD.copy(),
+        quality_PQ=np.stack([quality.of_sound(patch) for _, patch in cut]),
+    )
+
+
+def cut_of(sound_N: Array) -> list[tuple[int, Array]]:
+    """A chunk's patches, each with its start in samples, at most PATCH_SAMPLES long. What is no number, and would spread, becomes silence.
+
+    ValueError where a chunk is no line of samples.
+    """
+    if np.ndim(sound_N) != 1:
+        raise ValueError(f"a chunk of shape {np.shape(sound_N)} must be one line of mono samples")
+    clean_N = np.nan_to_num(np.asarray(sound_N, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return [(start, clean_N[start : start + PATCH_SAMPLES]) for start in patch_starts(len(clean_N))]
+
+
+def padded(patches: Sequence[Array]) -> Array:
+    """(P, S): each followed by silence to PATCH_SAMPLES."""
+    sound_PS = np.zeros((len(patches), PATCH_SAMPLES), np.float32)
+    for row_S, patch in zip(sound_PS, patches, strict=True):
+        row_S[: len(patch)] = patch
+    return sound_PS

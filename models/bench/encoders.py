@@ -138,7 +138,7 @@ class Judging(nn.Module):
     def forward(self, *each: Tensor) -> tuple[Tensor, Tensor]:
         """The tensors of `parts_of`."""
         streams = {name: Stream.of(*each[3 * m : 3 * m + 3]) for m, name in enumerate(MODALITIES)}
-        found = shapley(self.head, Windows(**streams))
+        found = shapley(*self.head.read(Windows(**streams)))
         return found.share_BMC, found.logit_BC
 
 

@@ -35,7 +35,8 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """One network at one size of batch. `gflop`: of one row, convolutions and matrix products alone. `share`: of the best `Product`.
+    """One network at one size of batch. `gflop`: of one row, convolutions and matrix products alone. `share`: of the best `Product`, None
+    where the network is in another precision than that.
 
     `over_plain`: rows a second over those of the same network in float32, as it comes, in the same run; `over_compiled`: over those of
     torch.compile's (below 1 where compiling pays), None where that was not asked for.
@@ -46,7 +47,7 @@ class Rate:
     per_second: float
     gflop: float
     tflops: float
-    share: float
+    share: float | None
     over_plain: float
     over_compiled: float | None
     note: str
@@ -142,7 +143,7 @@ def _rate(
         per_second=rows / took["fast"],
         gflop=gflop,
         tflops=tflops,
-        share=tflops / best.tflops,
+        share=tflops / best.tflops if subject.half else None,
         over_plain=took["plain"] / took["fast"],
         over_compiled=took["compiled"] / took["fast"] if "compiled" in took else None,
         note=contestants["fast"].note,

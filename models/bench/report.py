@@ -82,7 +82,7 @@ def _rates(found: Findings) -> Iterator[str]:
                 _n(rate.per_second),
                 _n(rate.gflop),
                 _n(rate.tflops),
-                f"{100 * rate.share:.1f} %",
+                "-" if rate.share is None else f"{100 * rate.share:.1f} %",
                 f"{rate.over_plain:.2f}",
                 "-" if rate.over_compiled is None else f"{rate.over_compiled:.2f}",
             )

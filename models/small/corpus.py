@@ -33,6 +33,7 @@ from models.small.file import save
 from models.small.train import KINDS, Labelled, Learned, learn
 from models.training.recipe import Recipe
 from models.words import PROTOTYPES
+from models.yamnet import cut_of
 
 SCENES: Mapping[Split, int] = {Split.TRAIN: 300, Split.VALIDATION: 100}
 """Scenes of 12 s, each with 24 patches; as the benchmark draws them, the first of each split."""
@@ -92,7 +93,7 @@ def sounds(split: Split, media: Media, scenes: int) -> Labelled:
     for number in range(scenes):
         script = scripts.draw(split, number, library)
         heard = [event for event in events(script) if event.label in classes and event.modality == "audio"]
-        for start, patch in sound.cut_of(mixed(script, media)):
+        for start, patch in cut_of(mixed(script, media)):
             span = (start / RATE, (start + len(patch)) / RATE)
             held = [event for event in heard if event.start < span[1] and span[0] < event.end]
             counted = {event.label for event in held if event.counts(span)}

@@ -9,7 +9,9 @@ Laws:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar, Self
 
 import msgspec
 import torch
@@ -72,3 +74,19 @@ def load(path: Path, networks: Networks) -> tuple[Network, About]:
     except (msgspec.DecodeError, RuntimeError, ValueError) as exc:
         raise ValueError(f"{path} holds no small encoder of {', '.join(networks)}: {exc}") from exc
     return network.eval().requires_grad_(False), about
+
+
+class Small:
+    """A small encoder, ready to be used; what it makes of events is its kind's. `networks`: the architectures of that kind."""
+
+    networks: ClassVar[Networks]
+
+    def __init__(self, network: Network, classes: Sequence[str], *, device: str = "cpu") -> None:
+        self.network = network.to(device)
+        self.classes = tuple(classes)
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "cpu") -> Self:
+        """ValueError where the file holds none; OSError where it cannot be read."""
+        network, about = load(path, cls.networks)
+        return cls(network, about.classes, device=device)

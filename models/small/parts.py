@@ -9,6 +9,7 @@ Shape key: N events of a batch, C classes, D embedding, H x W map (of sound: tim
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -26,14 +27,14 @@ CONSTANT = 1e-3
 """A dimension that spreads less than this is left unscaled."""
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """Events to logits (N, C) and embeddings (N, D); `Networks` makes one."""
 
     classifier: nn.Linear
 
+    @abstractmethod
     def prepare(self, events: Sequence[Any]) -> Tensor:
         """What `forward` takes of these events, on the CPU. ValueError where one is none."""
-        raise NotImplementedError
 
     def fit(self, inputs: Tensor) -> None:
         """Scale to these inputs, of training; nothing where there is nothing to scale."""

@@ -8,7 +8,6 @@ Shape key: N pictures, H x W picture (of any size), S side, T tokens (squares of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from models import quality
 from models.features import Seen
 from models.fusion.parts import Attention, mlp
-from models.small.file import load
+from models.small.file import Small
 from models.small.parts import Network, Networks, Standard, chances_of, pooled, pyramid
 
 SIDE = 128  # pixels; somebody far away is some five pixels wide in it
@@ -102,25 +101,17 @@ NETWORKS: Networks = {
 }
 
 
-class SmallPictures:
+class SmallPictures(Small):
     """Pictures to `Seen`, without boxes: a `features.ImageEncoder`."""
 
-    def __init__(self, network: Network, classes: Sequence[str], *, device: str = "cpu") -> None:
-        self._network = network.to(device)
-        self._classes = tuple(classes)
-
-    @classmethod
-    def load(cls, path: Path, *, device: str = "cpu") -> SmallPictures:
-        """ValueError where the file holds none; OSError where it cannot be read."""
-        network, about = load(path, NETWORKS)
-        return cls(network, about.classes, device=device)
+    networks = NETWORKS
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Seen]:
         """Blocking; one result per picture. ValueError where one is not H x W x 3, uint8."""
-        logits_NC, _ = self._network.say(images)
+        logits_NC, _ = self.network.say(images)
         return [
             Seen(
-                chances=chances_of(self._classes, logit_C),
+                chances=chances_of(self.classes, logit_C),
                 boxes_N5=np.empty((0, 5), np.float32),
                 quality_Q=quality.of_picture(image),
             )

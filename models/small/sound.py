@@ -9,19 +9,17 @@ Shape key: P patches, S samples (16 kHz), F frames of 10 ms, B mel bands, C clas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import quality
-from models.features import Array, Heard, Patch
+from models.features import Array, Chances, Heard
 from models.fusion.parts import AttentionPool
-from models.small.file import load
-from models.small.parts import Network, Networks, Standard, chances_of, pooled, pyramid
+from models.small.file import Small
+from models.small.parts import Network, Networks, Standard, pooled, pyramid
 from models.small.spec_augment import SpecAugment
-from models.yamnet import BANDS, PATCH_SAMPLES, SAMPLE_RATE, LogMel, patch_starts
+from models.yamnet import BANDS, LogMel, heard, padded
 
 FLOOR = 0.05
 """Probability below which a class is no label of a patch."""
@@ -71,10 +69,7 @@ class SoundNetwork(Network):
 
     def prepare(self, events: Sequence[Array]) -> Tensor:
         """Patches of at most PATCH_SAMPLES samples to (P, S); a shorter one is padded with silence, what is no number is silence."""
-        sound_PS = np.zeros((len(events), PATCH_SAMPLES), np.float32)
-        for row_S, patch in zip(sound_PS, events, strict=True):
-            row_S[: len(patch)] = patch
-        return torch.from_numpy(np.nan_to_num(sound_PS, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
+        return torch.from_numpy(np.nan_to_num(padded(events), copy=False, nan=0.0, posinf=0.0, neginf=0.0))
 
     def fit(self, inputs: Tensor) -> None:
         """Each band."""
@@ -93,52 +88,19 @@ NETWORKS: Networks = {
 }
 
 
-class SmallSounds:
+class SmallSounds(Small):
     """Chunks to `Heard`: a `features.SoundEncoder`. Its posteriors are those of its classes."""
 
-    def __init__(self, network: Network, classes: Sequence[str], *, device: str = "cpu") -> None:
-        self._network = network.to(device)
-        self._classes = tuple(classes)
-
-    @classmethod
-    def load(cls, path: Path, *, device: str = "cpu") -> SmallSounds:
-        """ValueError where the file holds none; OSError where it cannot be read."""
-        network, about = load(path, NETWORKS)
-        return cls(network, about.classes, device=device)
+    networks = NETWORKS
 
     def __call__(self, sounds: Sequence[Array]) -> list[Heard]:
         """Blocking; one result per chunk. ValueError where a chunk is no line of samples."""
-        cut = [cut_of(sound) for sound in sounds]
-        logits_PC, embeddings_PD = self._network.say([patch for patches in cut for _, patch in patches])
-        found, at = [], 0
-        for sound, patches in zip(sounds, cut, strict=True):
-            rows = slice(at, at + len(patches))
-            found.append(self._heard(len(sound), patches, logits_PC[rows], embeddings_PD[rows]))
-            at += len(patches)
-        return found
+        return heard(sounds, self._forward, self._described)
 
-    def _heard(self, samples: int, cut: Sequence[tuple[int, Array]], logits_PC: Array, embeddings_PD: Array) -> Heard:
-        chances = [chances_of(self._classes, logit_C) for logit_C in logits_PC]
-        patches = tuple(
-            Patch(
-                start_s=start / SAMPLE_RATE,
-                end_s=min(start + PATCH_SAMPLES, samples) / SAMPLE_RATE,
-                chances=chance,
-                labels=tuple(sorted(((name, p) for name, p in chance.items() if p >= FLOOR), key=lambda pair: -pair[1])),
-            )
-            for (start, _), chance in zip(cut, chances, strict=True)
-        )
-        return Heard(
-            patches=patches,
-            posteriors_PL=np.array([list(chance.values()) for chance in chances], np.float32),
-            embeddings_PD=embeddings_PD.copy(),
-            quality_PQ=np.stack([quality.of_sound(patch) for _, patch in cut]),
-        )
+    def _forward(self, patches: Sequence[Array]) -> tuple[Array, Array]:
+        logits_PC, embeddings_PD = self.network.say(patches)
+        return torch.sigmoid(torch.from_numpy(logits_PC)).numpy(), embeddings_PD
 
-
-def cut_of(sound_N: Array) -> list[tuple[int, Array]]:
-    """A chunk's patches, each with its start in samples, at most PATCH_SAMPLES long. What is no number becomes silence."""
-    if np.ndim(sound_N) != 1:
-        raise ValueError(f"a chunk of shape {np.shape(sound_N)} must be one line of mono samples")
-    clean_N = np.nan_to_num(np.asarray(sound_N, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return [(start, clean_N[start : start + PATCH_SAMPLES]) for start in patch_starts(len(clean_N))]
+    def _described(self, posterior_C: Array) -> tuple[Chances, tuple[tuple[str, float], ...]]:
+        chances = dict(zip(self.classes, posterior_C.tolist(), strict=True))
+        return chances, tuple(sorted(((name, p) for name, p in chances.items() if p >= FLOOR), key=lambda pair: -pair[1]))

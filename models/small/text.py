@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.features import Array, Said
 from models.fusion.parts import AttentionPool
-from models.small.file import load
+from models.small.file import Small
 from models.small.parts import Network, Networks, chances_of
 from models.words import pieces_of
 
@@ -67,26 +66,18 @@ class TextGru(Network):
 NETWORKS: Networks = {"text-gru": TextGru}
 
 
-class SmallTexts:
+class SmallTexts(Small):
     """Transcripts to `Said`: a `features.TextEncoder`. A text is measured whole and piece by piece; the best one counts.
 
     It has no prototypes: its similarity is its greatest chance, on the line from -1 to 1.
     """
 
-    def __init__(self, network: Network, classes: Sequence[str], *, device: str = "cpu") -> None:
-        self._network = network.to(device)
-        self._classes = tuple(classes)
-
-    @classmethod
-    def load(cls, path: Path, *, device: str = "cpu") -> SmallTexts:
-        """ValueError where the file holds none; OSError where it cannot be read."""
-        network, about = load(path, NETWORKS)
-        return cls(network, about.classes, device=device)
+    networks = NETWORKS
 
     def __call__(self, texts: Sequence[str]) -> list[Said]:
         """Blocking; one result per text."""
         pieces = [pieces_of(text) for text in texts]
-        logits_NC, embeddings_ND = self._network.say([piece for group in pieces for piece in group])
+        logits_NC, embeddings_ND = self.network.say([piece for group in pieces for piece in group])
         found, at = [], 0
         for group in pieces:
             rows = slice(at, at + len(group))
@@ -95,7 +86,7 @@ class SmallTexts:
         return found
 
     def _said(self, logits_NC: Array, embedding_D: Array) -> Said:
-        chances = chances_of(self._classes, logits_NC.max(axis=0))
+        chances = chances_of(self.classes, logits_NC.max(axis=0))
         return Said(chances=chances, similarity=2 * max(chances.values()) - 1, embedding_D=embedding_D.copy())
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 
 from models import persons, quality, words, yamnet
@@ -67,8 +66,8 @@ def _minilm(encoders: Encoders, texts: Sequence[str]) -> Iterator[tuple[str, Wor
 
 def _patches(encoders: Encoders, sounds: Sequence[Any]) -> list[torch.Tensor]:
     """One for each forward."""
-    most, flat = encoders.sounds._batch, [patch for sound in sounds for _, patch in yamnet._patches(sound)]
-    return [torch.from_numpy(np.stack(flat[at : at + most])) for at in range(0, len(flat), most)]
+    most, flat = encoders.sounds._batch, [patch for sound in sounds for _, patch in yamnet.cut_of(sound)]
+    return [torch.from_numpy(yamnet.padded(flat[at : at + most])) for at in range(0, len(flat), most)]
 
 
 def _groups(texts: Sequence[str]) -> list[list[str]]:
@@ -84,7 +83,7 @@ def _tokens(encoders: Encoders, group: list[str]) -> Any:
 
 def _sounds(encoders: Encoders, batches: Sequence[Sequence[Any]]) -> dict[str, Work]:
     log_mel, classes = torch.inference_mode()(encoders.sounds._network.log_mel), encoders.sounds._classes
-    patches = [patch for batch in batches for sound in batch for _, patch in yamnet._patches(sound)]
+    patches = [patch for batch in batches for sound in batch for _, patch in yamnet.cut_of(sound)]
     ready = [sound_PS for batch in batches for sound_PS in _patches(encoders, batch)]
     posteriors = [one_L for batch in batches for heard in encoders.sounds(batch) for one_L in heard.posteriors_PL]
     return {
