@@ -155,12 +155,16 @@ def _says(window: Window) -> set[Modality]:
 
 
 def _must_say(outcome: Outcome, window: Window, lost: EventRef) -> bool:
-    """Whether it was known that this was lost when the window's last revision was written; what was out before is left as it is."""
-    place = lost.origin
+    """Whether it was known that this was lost when the window's last revision was written; what was out before is left as it is.
+
+    A gap names where it begins. One that was told before the record was written is about others.
+    """
+    place, order = lost.origin, outcome.broker.order
     found = [
-        (late.origin.offset, -outcome.broker.order[record.topic, record.partition, record.offset])
+        (late.origin.offset, -order[record.topic, record.partition, record.offset])
         for record in outcome.broker.logs["late", place.partition]
         if (late := read_late(record)).reason == "gap" and late.origin.topic == place.topic and late.origin.offset <= place.offset
+        if order[record.topic, record.partition, record.offset] > order[place.topic, place.partition, place.offset]
     ]
     return bool(found) and -max(found)[1] < _written(outcome, window, place.partition)
 
