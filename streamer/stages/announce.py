@@ -4,7 +4,8 @@ raised (again after a retraction, and when a resolved one goes on) -> upgraded, 
 can follow; updated, when its peak rose by a step, or it quotes words for the first time.
 
 Resolved, and all that changes in a resolved one save its severity, is said on an occasion only: a record that moves the newest
-window on, or a mark. So a batch of revisions of older windows gives one revision of the alert, not one each.
+window on, or a mark. So a batch of revisions of older windows gives one revision of the alert, not one each. In a session that is
+silent every record is one, for no other may follow.
 """
 
 from __future__ import annotations

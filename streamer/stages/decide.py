@@ -183,7 +183,7 @@ class Decider:
             start, newest = record.start, memory.newest
             if not self._learn(memory, record):
                 return
-            cause = replace(cause, occasion=newest is None or start > newest)
+            cause = replace(cause, occasion=newest is None or start > newest or _quiet(memory))
         for line in lines:
             yield from line.judge(start, cause, quiet=_quiet(memory))
         yield from self._leave(memory, over=over, cause=cause)

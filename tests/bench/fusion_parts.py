@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import cv2
 import torch
 
 from models import persons, quality, words, yamnet
+from models.pictures import smaller
 from models.profiles import Encoders, bundled_head
 from models.tokens import gather, windows_of
 from models.verdict import judge
@@ -34,24 +34,21 @@ def parts(encoders: Encoders, batches: Batches, fused: Sequence[Sequence[FuseInp
     """What lies around the forwards, by name. `(of ...)`: counted there already."""
     of = {name: [items for modality, items in batches if modality == name] for name in ("frames", "audio", "transcripts")}
     pictures = [picture for batch in of["frames"] for picture in batch]
+    small = [smaller(picture) for picture in pictures]
     texts = [group for batch in of["transcripts"] for group in _groups(batch)]
     return {
-        "pictures made small": lambda: [_small(picture) for picture in pictures],
-        "quality of pictures": lambda: [quality.of_picture(picture) for picture in pictures],
+        "pictures made small": lambda: [smaller(picture) for picture in pictures],
+        "quality of pictures": lambda: [quality.of_picture(*pair) for pair in zip(pictures, small, strict=True)],
         "tokens of words": lambda: [_tokens(encoders, group) for group in texts],
         **_sounds(encoders, of["audio"]),
         **_fusing(fused),
     }
 
 
-def _small(picture: Any) -> Any:
-    return cv2.resize(picture, (persons.SIDE, persons.SIDE), interpolation=cv2.INTER_AREA)
-
-
 def _detector(encoders: Encoders, pictures: Sequence[Any]) -> Iterator[tuple[str, Work]]:
     session = encoders.images._session
     for picture in pictures:
-        yield "bare: person detector", partial(session.run, persons._OUTPUTS, {persons._INPUT: _small(picture)[None]})
+        yield "bare: person detector", partial(session.run, persons._OUTPUTS, {persons._INPUT: smaller(picture)[None]})
 
 
 def _yamnet(encoders: Encoders, sounds: Sequence[Any]) -> Iterator[tuple[str, Work]]:

@@ -54,6 +54,11 @@ def test_one_quiet_window_resolves_nothing() -> None:
     assert states(run(line([0.9, 0, 0.9, 0, 0.9]), rules())) == ["raised"]
 
 
+def test_what_a_revision_changes_behind_a_sessions_silence_is_said_though_no_record_may_ever_follow() -> None:
+    alerts = run([scores(10, 0.4), scores(11, 0.9), mark(13), scores(10, 0.9, revision=1)], rules())
+    assert [(a.state.value, a.start) for a in alerts] == [("raised", at(11)), ("resolved", at(11)), ("resolved", at(10))]
+
+
 def test_windows_without_a_score_count_as_quiet_once_a_later_one_has_its_score() -> None:
     assert states(run([scores(10, 0.9), scores(13, 0.0)], rules())) == ["raised", "resolved"]
 

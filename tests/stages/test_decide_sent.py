@@ -73,7 +73,8 @@ def by_alert(told: Sequence[tuple[int, Alert]]) -> list[list[tuple[int, Alert]]]
 
 def occasion(story: Story, number: int) -> bool:
     record, before = story.records[number], [r.start for r in story.records[:number] if isinstance(r, Scores)]
-    return isinstance(record, SessionMark) or not before or record.start > max(before)
+    silent = max((r.at for r in story.records[:number] if isinstance(r, SessionMark)), default=0)
+    return isinstance(record, SessionMark) or not before or record.start > max(before) or max(before) <= silent
 
 
 @settings(max_examples=200, deadline=None)

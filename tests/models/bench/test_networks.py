@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from models.bench.networks import KEPT, People, Sound, Words, flops, in_precision, made, surest
-from models.persons import ASSET, MOST, SIDE
+from models.persons import ASSET, MOST
+from models.pictures import SIDE
 from models.yamnet import PATCH_SAMPLES
 
 

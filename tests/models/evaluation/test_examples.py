@@ -14,7 +14,7 @@ from models.evaluation.examples import Examples, bar, build, cached, encode, key
 from models.evaluation.happenings import Happening, Words
 from models.evaluation.library import Library
 from models.evaluation.media import RATE, Media, Rgb
-from models.evaluation.scenes import Scene, render
+from models.evaluation.scenes import Scene, render, sent
 from models.evaluation.scripts import Script
 from models.evaluation.truth import label
 from models.features import Array, Heard, Seen
@@ -23,10 +23,12 @@ from models.packages import State
 from models.profiles import Encoders
 from models.quality import PICTURE, of_picture, of_sound, of_words
 from models.recordings import Clip, Kind, Modality, Package, Row, Split
-from models.tokens import AUDIO_WIDTH, SECOND, gather, windows_of
+from models.tokens import AUDIO_WIDTH, gather, windows_of
 from models.yamnet import PATCH_SAMPLES
-from streamer.config import InferSettings
+from streamer.config import InferSettings, SourceSettings
 from streamer.engine import open_engine
+from streamer.events import SECOND
+from streamer.stages.media import decode_image, decode_sound, encode_flac, encode_jpeg
 from tests.models.evaluation.builders import said, script
 
 DEMO = Path(__file__).parents[3] / "deploy" / "demo"
@@ -137,7 +139,7 @@ def test_sound_is_encoded_in_chunks_of_a_second_and_what_was_encoded_is_remember
     longer = replace(one, seconds=5.5)
     build([one, longer, one], media, counted.encoders())
     assert [len(sound) / RATE for sound in counted.sounds] == [1.0] * 6 + [0.5]
-    np.testing.assert_array_equal(np.concatenate(counted.sounds[:6]), render(one, media).sound_N)
+    np.testing.assert_array_equal(np.concatenate(counted.sounds[:6]), sent(render(one, media)).sound_N)
     assert len(counted.pictures) == len({picture.tobytes() for picture in counted.pictures}) == 1 + 4
 
 
@@ -281,14 +283,16 @@ def test_a_scene_is_encoded_as_the_engine_encodes_it_live(
     scene = render(real[0][0], media)
     engine = open_engine(InferSettings(device="cpu"), home)
     events = encode(scene, bundled)
+    jpegs = [encode_jpeg(picture, SourceSettings(name="a", url="scene:a").quality) for picture in scene.pictures]
+    flacs = [encode_flac(chunk) for chunk in scene.sound_N.reshape(-1, RATE)]
     live = [
-        *engine.encode_frames(scene.pictures),
-        *(engine.encode_audio([chunk])[0] for chunk in scene.sound_N.reshape(-1, RATE)),
+        *engine.encode_frames([decode_image(jpeg, 34_000_000) for jpeg in jpegs]),
+        *(engine.encode_audio([decode_sound(flac, "audio/flac", SECOND)])[0] for flac in flacs),
         *engine.encode_words([one.sentence.text for one in scene.words]),
     ]
     alike = windows_of([gather(0, 12 * SECOND, [replace(one, features=features) for one, features in zip(events, live, strict=True)])])
     for (_, one), (_, other) in zip(windows_of([gather(0, 12 * SECOND, events)]).streams(), alike.streams(), strict=True):
-        torch.testing.assert_close(one.tokens_BTD, other.tokens_BTD, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(one.tokens_BTD, other.tokens_BTD, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(one.quality_BQ, other.quality_BQ, atol=1e-6, rtol=1e-5)
 
 
