@@ -12,21 +12,31 @@ Seconds count from the window's start. Shape key: as in models/fusion/windows.py
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models.explain import Removal, removal, top
 from models.features import Heard, Said, Seen
-from models.fusion.windows import MODALITIES
+from models.fusion.windows import MODALITIES, Windows
 from models.head import FusionHead
 from models.paragraph import DECIDES, SLIGHT, Account, Found, Moment
-from models.tokens import SECOND, Event, Token, gather, windows_of
-from models.verdict import calibration_of, judge
+from models.tokens import SECOND, Event, Gathered, Token, gather, windows_of
+from models.verdict import Verdict, calibration_of, judge
 
 ALIKE = 0.5
 """Tokens say the same as the strongest where each alone says this share of it at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """One window: its events, in microseconds, when it starts, and what `gather` made of them."""
+
+    events: Sequence[Event]
+    start: int
+    gathered: Gathered
 
 
 def accounts(head: FusionHead, events: Sequence[Event], start: int, end: int, *, least: float = 0.5) -> list[Account]:
@@ -34,27 +44,34 @@ def accounts(head: FusionHead, events: Sequence[Event], start: int, end: int, *,
 
     ValueError where the head is not calibrated.
     """
-    calibration = calibration_of(head)
-    gathered = gather(start, end, events)
-    windows = windows_of([gathered])
+    case = Case(events=events, start=start, gathered=gather(start, end, events))
+    windows = windows_of([case.gathered])
     verdict = judge(head, windows)
+    least_C = torch.tensor([min(one.threshold, least) for one in calibration_of(head).classes], dtype=torch.float64)
+    (found,) = of_batch(head, [case], windows, verdict, verdict.probability_BC >= least_C.to(verdict.probability_BC.device))
+    return sorted(found, key=lambda account: -account.probability)
+
+
+def of_batch(head: FusionHead, cases: Sequence[Case], windows: Windows, verdict: Verdict, worth_BC: Tensor) -> list[list[Account]]:
+    """One list a window: of the classes that are `worth` it, in their order. All in one forward. ValueError: as `accounts`."""
+    calibration = calibration_of(head)
     found = removal(lambda some: calibration.odds(head.logits(some), some.present_BM), windows)
-    present = [name for m, name in enumerate(MODALITIES) if windows.present_BM[0, m]]
-    shares = {name: verdict.share_BMC[0, MODALITIES.index(name)] for name in present}
-    tokens = {name: getattr(gathered, name) for name in present}
-    moments = {name: [_moment(tokens[name], events, start, *each) for each in _counted(found, name, shares[name])] for name in present}
-    made = [
-        Account(
-            label=one.name,
-            probability=float(verdict.probability_BC[0, c]),
-            threshold=one.threshold if one.threshold <= 1.0 else None,
-            shares={name: float(share_C[c]) for name, share_C in shares.items()},
-            moments={name: moment_C[c] for name, moment_C in moments.items()},
-        )
-        for c, one in enumerate(calibration.classes)
-        if verdict.probability_BC[0, c] >= min(one.threshold, least)
-    ]
-    return sorted(made, key=lambda account: -account.probability)
+    told = {name: _counted(found, name, verdict.share_BMC[:, m]) for m, name in enumerate(MODALITIES)}
+    made = list[list[Account]]()
+    for b, case in enumerate(cases):
+        present = [m for m in range(len(MODALITIES)) if windows.present_BM[b, m]]
+        made.append([])
+        for c in worth_BC[b].nonzero().flatten().tolist():
+            scale = calibration.classes[c]
+            account = Account(
+                label=scale.name,
+                probability=float(verdict.probability_BC[b, c]),
+                threshold=scale.threshold if scale.threshold <= 1.0 else None,
+                shares={MODALITIES[m]: float(verdict.share_BMC[b, m, c]) for m in present},
+                moments={MODALITIES[m]: told[MODALITIES[m]].moment(case, MODALITIES[m], b, c) for m in present},
+            )
+            made[-1].append(account)
+    return made
 
 
 def without(events: Iterable[Event], names: Container[str]) -> list[Event]:
@@ -63,29 +80,48 @@ def without(events: Iterable[Event], names: Container[str]) -> list[Event]:
     return [event for event in events if of[type(event.features)] not in names]
 
 
-def _counted(found: Removal, name: str, share_C: Tensor) -> Iterator[tuple[int, float, float, int]]:
-    """For each class, of a batch of one: which token counts, the fall without it, the probability then, and how many say the same."""
-    toward_C = torch.where(share_C < 0, -1.0, 1.0)
-    fall_BTC, alone_BTC = found.fall[name] * toward_C, found.alone[name] * toward_C
-    there_BT = torch.ones(fall_BTC.shape[:2], dtype=torch.bool)
-    decisive_BC, surest_BC = top(fall_BTC, there_BT), top(alone_BTC, there_BT)
-    decides_C = (DECIDES * share_C.abs()).clamp(min=SLIGHT)
-    token_BC = torch.where(_at(fall_BTC, decisive_BC) >= decides_C, decisive_BC, surest_BC)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Counted:
+    """By window and class: which token counts, the fall without it, the probability then, and how many say the same."""
+
+    token_BC: Tensor
+    fall_BC: Tensor
+    left_BC: Tensor
+    alike_BC: Tensor
+
+    def moment(self, case: Case, name: str, b: int, c: int) -> Moment:
+        """For one class of one window."""
+        token: Token = getattr(case.gathered, name)[int(self.token_BC[b, c])]
+        event = case.events[token.event]
+        return Moment(
+            second=(token.at - case.start) / SECOND,
+            found=_found(event, token.patch),
+            people=len(event.features.boxes_N5) if isinstance(event.features, Seen) else 0,
+            fall=float(self.fall_BC[b, c]),
+            left=float(self.left_BC[b, c]),
+            alike=int(self.alike_BC[b, c]),
+        )
+
+
+def _counted(found: Removal, name: str, share_BC: Tensor) -> _Counted:
+    """Law 3."""
+    toward_B1C, mask_BT = torch.where(share_BC < 0, -1.0, 1.0)[:, None], found.mask_BT[name]
+    fall_BTC, alone_BTC = found.fall[name] * toward_B1C, found.alone[name] * toward_B1C
+    decisive_BC, surest_BC = top(fall_BTC, mask_BT).clamp(min=0), top(alone_BTC, mask_BT).clamp(min=0)
+    decides_BC = (DECIDES * share_BC.abs()).clamp(min=SLIGHT)
+    token_BC = torch.where(_at(fall_BTC, decisive_BC) >= decides_BC, decisive_BC, surest_BC)
     fall_BC = _at(found.fall[name], token_BC)
-    left_BC = torch.sigmoid(found.logit_BC - fall_BC)
-    alike_BC = (alone_BTC >= (ALIKE * alone_BTC.amax(1, keepdim=True)).clamp(min=SLIGHT)).sum(1)
-    return zip(*(each_BC[0].tolist() for each_BC in (token_BC, fall_BC, left_BC, alike_BC)), strict=True)
+    alone_BTC = alone_BTC.masked_fill(~mask_BT[:, :, None], float("-inf"))
+    return _Counted(
+        token_BC=token_BC,
+        fall_BC=fall_BC,
+        left_BC=torch.sigmoid(found.logit_BC - fall_BC),
+        alike_BC=(alone_BTC >= (ALIKE * alone_BTC.amax(1, keepdim=True)).clamp(min=SLIGHT)).sum(1),
+    )
 
 
 def _at(value_BTC: Tensor, token_BC: Tensor) -> Tensor:
     return value_BTC.gather(1, token_BC[:, None]).squeeze(1)
-
-
-def _moment(tokens: Sequence[Token], events: Sequence[Event], start: int, at: int, fall: float, left: float, alike: int) -> Moment:
-    token = tokens[at]
-    event = events[token.event]
-    people = len(event.features.boxes_N5) if isinstance(event.features, Seen) else 0
-    return Moment(second=(token.at - start) / SECOND, found=_found(event, token.patch), people=people, fall=fall, left=left, alike=alike)
 
 
 def _found(event: Event, patch: int) -> tuple[Found, ...]:

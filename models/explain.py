@@ -45,6 +45,7 @@ class Removal:
     """
 
     logit_BC: Tensor
+    mask_BT: Mapping[str, Tensor]
     fall: Mapping[str, Tensor]
     alone: Mapping[str, Tensor]
 
@@ -82,6 +83,7 @@ def removal(forward: Forward, windows: Windows) -> Removal:
     whole_BC, empty_BC, without_NC, alone_NC = forward(Windows(**streams)).double().split([B, B, N, N])
     return Removal(
         logit_BC=whole_BC,
+        mask_BT={name: stream.mask_BT for name, stream in windows.streams()},
         fall=_placed(whole_BC[window_N] - without_NC, places, windows),
         alone=_placed(alone_NC - empty_BC[window_N], places, windows),
     )

@@ -9,14 +9,16 @@ Laws:
 4. What was said stands in quotation marks, on one line, cut to MOST_QUOTE characters, without control characters: it is data.
 5. A modality that is missing is named: silence is not absence of evidence.
 
-Shares are log-odds that a modality adds to the score (models/explain.py); seconds count from the window's start.
+Shares are log-odds that a modality adds to the score (models/explain.py); seconds count from the window's start. Where it is known when
+that was, moments are told by the clock.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from models.fusion.windows import MODALITIES
 
@@ -25,6 +27,8 @@ DECIDES = 0.2
 MOST_QUOTE = 120
 MOST = 3
 """Sounds of one moment that are named."""
+Clock = Callable[[float], str]
+"""From seconds after the window's start to "at ..."."""
 _NAMES = {"frames": "the pictures", "audio": "the sound", "transcripts": "the words"}
 _ONE = {"frames": "the picture", "audio": "the sound", "transcripts": "the words"}
 
@@ -67,8 +71,11 @@ class Account:
     moments: Mapping[str, Moment] = field(default_factory=dict)
 
 
-def paragraph(account: Account) -> str:
-    """Two to six sentences, one line. ValueError for a share, or a moment, of what is no modality that is present."""
+def paragraph(account: Account, *, start: float | None = None) -> str:
+    """Two to six sentences, one line. `start`: of the window, in seconds since 1970, UTC.
+
+    ValueError for a share, or a moment, of what is no modality that is present.
+    """
     if unknown := set(account.shares) - set(MODALITIES):
         raise ValueError(f"shares of {', '.join(sorted(unknown))}: must be of {', '.join(MODALITIES)}")
     if unknown := set(account.moments) - set(account.shares):
@@ -76,8 +83,8 @@ def paragraph(account: Account) -> str:
     order = sorted(account.shares, key=lambda name: (-abs(account.shares[name]), MODALITIES.index(name)))
     strong = [name for name in order if abs(account.shares[name]) >= SLIGHT]
     weak = [name for name in order if name not in strong]
-    lead = _lead(account, strong)
-    sentences = [_verdict(account), *_most(account, strong, lead), *(_because(account, name, lead) for name in strong)]
+    lead, clock = _lead(account, strong), _relative if start is None else _by_the_clock(start)
+    sentences = [_verdict(account), *_most(account, strong, lead, clock), *(_because(account, name, lead, clock) for name in strong)]
     if weak:
         names = _listed([_NAMES[name] for name in weak])
         sentences.append(f"{_upper(names)} {'matter' if len(weak) > 1 or weak[0] != 'audio' else 'matters'} little.")
@@ -110,11 +117,11 @@ def _decides(account: Account, name: str) -> bool:
     return _taken(account, name) >= max(SLIGHT, DECIDES * abs(account.shares[name]))
 
 
-def _most(account: Account, strong: Sequence[str], lead: str | None) -> list[str]:
+def _most(account: Account, strong: Sequence[str], lead: str | None, clock: Clock) -> list[str]:
     if lead:
         moment = account.moments[lead]
         pronoun = "them" if lead == "transcripts" else "it"
-        return [f"What counted most: {_ONE[lead]} {_shown(moment, lead)}; without {pronoun} {moment.left:.0%}."]
+        return [f"What counted most: {_ONE[lead]} {_shown(moment, lead, clock)}; without {pronoun} {moment.left:.0%}."]
     told = [name for name in strong if name in account.moments]
     if not told:
         return []
@@ -123,7 +130,7 @@ def _most(account: Account, strong: Sequence[str], lead: str | None) -> list[str
     return ["No single moment decides it; several say the same." if several else "No single moment decides it."]
 
 
-def _because(account: Account, name: str, lead: str | None) -> str:
+def _because(account: Account, name: str, lead: str | None, clock: Clock) -> str:
     share = account.shares[name]
     verb = "speak" if name != "audio" else "speaks"
     said = f"{_upper(_NAMES[name])} {verb} {'for' if share > 0 else 'against'} it ({share:+.1f})"
@@ -131,17 +138,29 @@ def _because(account: Account, name: str, lead: str | None) -> str:
         return f"{said}."
     moment = account.moments[name]
     how = "as" if moment.alike > 1 and not _decides(account, name) else "most"
-    return f"{said}, {how} {_shown(moment, name)}."
+    return f"{said}, {how} {_shown(moment, name, clock)}."
 
 
-def _shown(moment: Moment, name: str) -> str:
+def _shown(moment: Moment, name: str, clock: Clock) -> str:
     """When, and what."""
     found = moment.found[:MOST]
     sure = [f"{plain(one.what)} {one.chance:.0%}" for one in found]
     who = {0: "nobody", 1: "one person"}.get(moment.people, f"{moment.people} people")
     what = {"frames": [who, *sure], "audio": sure, "transcripts": [f"“{plain(one.what)}”" for one in found]}[name]
-    when = f"at {moment.second:.1f} s" if moment.second >= 0 else f"from {-moment.second:.1f} s before"
+    when = clock(moment.second)
     return f"{when} ({'; '.join(what)})" if what else when
+
+
+def _relative(second: float) -> str:
+    return f"at {second:.1f} s" if second >= 0 else f"from {-second:.1f} s before"
+
+
+def _by_the_clock(start: float) -> Clock:
+    def clock(second: float) -> str:
+        tenth = round((start + second) * 10)
+        return f"at {datetime.fromtimestamp(tenth // 10, UTC):%H:%M:%S}.{tenth % 10} UTC"
+
+    return clock
 
 
 def plain(text: str) -> str:

@@ -34,6 +34,10 @@ class Verdict:
     share_BMC: Tensor
     empty_BC: Tensor
 
+    def take(self, rows_N: Tensor) -> Verdict:
+        """Of those windows, in that order."""
+        return Verdict(probability_BC=self.probability_BC[rows_N], share_BMC=self.share_BMC[rows_N], empty_BC=self.empty_BC[rows_N])
+
 
 def judge(head: FusionHead, windows: Windows) -> Verdict:
     """The windows are read once, then fused in one batch of eight rows each. ValueError: the head is not calibrated, or of other widths."""

@@ -6,20 +6,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from models import features, packages, profiles, recordings, speech, weights
-from models.fusion.windows import MODALITIES
+from models.account import Case, of_batch
+from models.explain import take
+from models.fusion.windows import MODALITIES, Windows
 from models.head import FusionHead
+from models.paragraph import Account, paragraph
 from models.profiles import Encoders
 from models.tokens import Event, gather, middle, windows_of
-from models.verdict import judge, probability_written, share_written
+from models.verdict import Verdict, judge, probability_written, share_written
 from streamer.config import InferSettings, TranscribeSettings
 from streamer.errors import ConfigError
 from streamer.events import (
@@ -38,11 +41,12 @@ from streamer.events import (
 from streamer.stages.fuse import Engine, Features, FuseInput, Judgement, Rgb, Sound
 from streamer.stages.transcribe import Heard, Recognizer, Vad
 
-FUSION = "head-1"
+FUSION = "head-2"
 """The fusion's part of a version: changes whenever the same features and head would score otherwise."""
 LENGTH = Micros(round(profiles.WINDOW_S * SECOND))
 MOST_SOUNDS, MOST_QUOTES = 8, 8  # lines of evidence in one score
 QUOTE_FLOOR = 0.35  # similarity below which words are not quoted as evidence
+EXPLAINED, MOST_EXPLAINED = 0.2, 4  # probability from which a class is explained: the lowest threshold of the rules that ship; classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,24 +86,48 @@ class FusionEngine:
         """One batched forward of the head; the features are in the manifest's order."""
         if not windows:
             return []
-        gathered = [gather(each.window.start, each.window.end, _events(each)) for each in windows]
-        batch = windows_of(gathered).to(self._device)
+        cases = [_case(each) for each in windows]
+        batch = windows_of([case.gathered for case in cases]).to(self._device)
         found = judge(self._head, batch)
         probability_BC, share_BMC, present_BM = found.probability_BC.tolist(), found.share_BMC.tolist(), batch.present_BM.tolist()
+        said = self._explained(cases, batch, found)
         return [
-            Judgement(classes=self._classes(probability_BC[at], share_BMC[at], present_BM[at]), evidence=_evidence(each))
+            Judgement(classes=self._classes(probability_BC[at], share_BMC[at], present_BM[at], said.get(at, {})), evidence=_evidence(each))
             for at, each in enumerate(windows)
         ]
 
-    def _classes(self, probability_C: list[float], share_MC: list[list[float]], present_M: list[bool]) -> dict[str, ClassScore]:
+    def _explained(self, cases: Sequence[Case], batch: Windows, found: Verdict) -> dict[int, dict[str, str]]:
+        """By window and class, of what is likely: why."""
+        likely_BC = found.probability_BC >= found.probability_BC.topk(MOST_EXPLAINED).values[:, -1:].clamp(min=EXPLAINED)
+        rows_N = likely_BC.any(1).nonzero().flatten()
+        if not len(rows_N):
+            return {}
+        rows = rows_N.tolist()
+        told = of_batch(self._head, [cases[at] for at in rows], take(batch, rows_N), found.take(rows_N), likely_BC[rows_N])
+        return {at: {one.label: _paragraph(one, cases[at]) for one in each} for at, each in zip(rows, told, strict=True)}
+
+    def _classes(
+        self, probability_C: list[float], share_MC: list[list[float]], present_M: list[bool], said: Mapping[str, str]
+    ) -> dict[str, ClassScore]:
         there = [(Modality(name), share_MC[at]) for at, name in enumerate(MODALITIES) if present_M[at]]
         return {
             name: ClassScore(
                 probability=probability_written(probability_C[at]),
                 contributions={modality: share_written(share_C[at]) for modality, share_C in there},
+                explanation=said.get(name, ""),
             )
             for at, name in enumerate(self._head.about.classes)
         }
+
+
+def _case(each: FuseInput) -> Case:
+    events = tuple(_events(each))
+    return Case(events=events, start=each.window.start, gathered=gather(each.window.start, each.window.end, events))
+
+
+def _paragraph(account: Account, case: Case) -> str:
+    """The threshold is left out: which one counts, the rules say."""
+    return paragraph(replace(account, threshold=None), start=case.start / SECOND)
 
 
 def _events(each: FuseInput) -> Iterator[Event]:

@@ -18,6 +18,7 @@ Micros = NewType("Micros", int)
 """Microseconds since the Unix epoch, UTC, or a length of time in microseconds."""
 
 SECOND, MILLISECOND = Micros(1_000_000), Micros(1_000)
+Headers = tuple[tuple[str, bytes | None], ...]
 FRESH = Micros(2 * SECOND)  # so long ago an input partition may have been read to its end, where its `Clock` says that it is
 
 
@@ -34,9 +35,6 @@ class Pace(StrEnum):
 
     LIVE = "live"
     RECORDED = "recorded"
-
-
-Headers = tuple[tuple[str, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,10 +307,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """One security class in one window. Contributions, in log-odds, say how far it is from what an empty window would score."""
+    """One security class in one window. Contributions: log-odds beyond an empty window's. `explanation`: why; empty where unlikely."""
 
     probability: float
     contributions: Mapping[Modality, float]
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,7 +366,7 @@ class AlertState(StrEnum):
 class Alert:
     """One episode of one rule in one session, as it is known at `revision`.
 
-    `start`/`end` are event time, `score` the highest probability, in `window`; `at`: arrival of its cause. Sinks key by (id, revision).
+    `start`/`end` are event time, `score` the highest probability, in `window`, explained; `at`: arrival of its cause. Key: (id, revision).
     """
 
     id: str
@@ -390,6 +389,7 @@ class Alert:
     calibrated: bool
     at: Micros
     pace: Pace = Pace.LIVE
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,7 +196,8 @@ def some_evidence(start: float = 0, **change: Any) -> Evidence:
 
 def a_class_score(probability: float = 0.9) -> ClassScore:
     """One class in one window."""
-    return ClassScore(probability=probability, contributions={Modality.FRAMES: 0.5, Modality.AUDIO: 2.0, Modality.TRANSCRIPTS: 0.0})
+    shares = {Modality.FRAMES: 0.5, Modality.AUDIO: 2.0, Modality.TRANSCRIPTS: 0.0}
+    return ClassScore(probability=probability, contributions=shares, explanation="Glass break: 90%.")
 
 
 def some_scores(start: float = 0, length: float = 2, *, classes: dict[str, float] | None = None, **change: Any) -> Scores:
@@ -248,6 +249,7 @@ def an_alert(start: float = 0, length: float = 2, *, rule: str = "glass", **chan
         rules="test-1",
         calibrated=False,
         at=at(start + length + 0.5),
+        explanation=a_class_score().explanation,
     )
     return dataclasses.replace(alert, **change)
 

@@ -68,7 +68,10 @@ def scores(
         start=start,
         end=end,
         closed_by=ClosedBy.WATERMARK,
-        classes={label: ClassScore(probability=p, contributions={Modality.AUDIO: p}) for label, p in values.items()},
+        classes={
+            label: ClassScore(probability=p, contributions={Modality.AUDIO: p}, explanation=f"{label} {p}" if p else "")
+            for label, p in values.items()
+        },
         evidence=Evidence(sounds=(SoundEvidence(label="Siren", probability=siren, start=start, end=end),), quotes=quotes),
         completeness={m: Presence(state=TrackState.ACTIVE, events=2, covered=1.0) for m in Modality},
         absent=(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from models import packages
 from models.classes import LABELS
 from models.evaluation.truth import WINDOW_S
 from streamer.config import InferSettings, TranscribeSettings
-from streamer.engine import LENGTH, list_weights, open_engine, open_recognizer, open_vad, pull_weights, verify_weights
+from streamer.engine import EXPLAINED, LENGTH, list_weights, open_engine, open_recognizer, open_vad, pull_weights, verify_weights
 from streamer.errors import ConfigError
-from streamer.events import EventRef, Micros, Modality
+from streamer.events import SECOND, EventRef, Micros, Modality
 from streamer.rules import load_rules
 from streamer.stages.fuse import Engine, Features, FuseInput, Judgement
 from tests.builders import a_ref, a_window, at, some_words
@@ -105,6 +106,16 @@ def test_contributions_and_an_empty_window_sum_to_the_log_odds() -> None:
     for name, score in whole.classes.items():
         shift = logit(score.probability) - logit(empty.classes[name].probability)
         assert sum(score.contributions.values()) == pytest.approx(shift, abs=1e-3)  # of what is written, rounded
+
+
+def test_what_is_likely_is_explained_in_words_by_the_clock_and_nothing_else(bundled: Engine) -> None:
+    refs = [a_ref(Modality.FRAMES, 0.5), *(a_ref(Modality.AUDIO, second) for second in (0, 1))]
+    judgement = judge(bundled, refs, [*bundled.encode_frames([pedestrians()]), *bundled.encode_audio(chunks("siren.flac")[1:3])])
+    told = {name: score.explanation for name, score in judgement.classes.items() if score.explanation}
+    assert {"person", "siren"} <= set(told) == {name for name, score in judgement.classes.items() if score.probability >= EXPLAINED}
+    moment = datetime.fromtimestamp((a_window().start + SECOND // 2) / SECOND, UTC).strftime("%H:%M:%S.5 UTC")
+    assert told["person"].startswith(f"Person: {judgement.classes['person'].probability:.0%}. ") and moment in told["person"]
+    assert "Without the words: nothing came." in told["siren"] and "threshold" not in told["siren"]
 
 
 def test_a_window_scores_the_same_to_the_digit_whatever_it_is_batched_with(engine: Engine) -> None:

@@ -1,4 +1,6 @@
-"""One line per alert for a person at a terminal. What was said in the scene is shown, but never obeyed: no control characters."""
+"""One line per alert for a person at a terminal, and below one that is new, why. What was said in the scene is shown, but never obeyed:
+no control characters.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from streamer.sinks.sink import Delivery
 _SEVERITY = {Severity.INFO: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "bold white on red"}
 _STATE = {AlertState.UPGRADED: "bold red", AlertState.RETRACTED: "strike dim", AlertState.RESOLVED: "green"}
 _SHORT = {Modality.FRAMES: "video", Modality.AUDIO: "sound", Modality.TRANSCRIPTS: "words"}
-_QUOTE = 120  # characters
+_QUOTE, _EXPLANATION = 120, 1_000  # characters
+_NEW = (AlertState.RAISED, AlertState.UPGRADED)
 
 
 class LogSink:
@@ -24,8 +27,11 @@ class LogSink:
         self._console = console or Console(soft_wrap=True, highlight=False)
 
     async def send(self, delivery: Delivery) -> None:
-        """Print one line."""
-        self._console.print(line(delivery.alert), soft_wrap=True)
+        """Print it."""
+        alert = delivery.alert
+        self._console.print(line(alert), soft_wrap=True)
+        if alert.explanation and alert.state in _NEW:
+            self._console.print(Text(f"         {printable(alert.explanation, _EXPLANATION)}", style="dim"), soft_wrap=True)
 
 
 def line(alert: Alert) -> Text:
@@ -45,10 +51,10 @@ def line(alert: Alert) -> Text:
     return text
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int = _QUOTE) -> str:
     """Text without anything that a terminal could obey or that could reorder it (Unicode categories C* and Z* but the space)."""
-    shown = "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else "�" for c in text[:_QUOTE])
-    return shown if len(text) <= _QUOTE else shown + "…"
+    shown = "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else "�" for c in text[:most])
+    return shown if len(text) <= most else shown + "…"
 
 
 def _clock(at: Micros) -> str:

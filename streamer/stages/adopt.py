@@ -69,6 +69,7 @@ def _sent(first: Alert, last: Alert, length: Micros) -> Sent:
         contributions=dict(last.contributions),
         evidence=last.evidence,
         sources=tuple(last.sources),
+        explanation=last.explanation,
     )
 
 

@@ -87,6 +87,7 @@ def say(memory: SessionMemory, rule: str, sent: Sent, state: AlertState, cause: 
         calibrated=sent.calibrated,
         at=cause.at,
         pace=memory.pace,
+        explanation=sent.explanation,
     )
 
 
@@ -165,6 +166,7 @@ def _show(memory: SessionMemory, sent: Sent, label: str, seen: Seen) -> None:
     if seen.detail:
         sent.contributions = seen.detail.contributions.get(label, {})
         sent.evidence, sent.sources = seen.detail.evidence, seen.detail.sources
+        sent.explanation = seen.detail.explanations.get(label, "")
 
 
 def _quotes(memory: SessionMemory, sent: Sent, episode: Episode) -> tuple[QuoteEvidence, ...]:

@@ -331,5 +331,5 @@ def _strip(memory: SessionMemory) -> bool:
     for start in list(memory.detailed):
         memory.blank(start)
     for sent in alerts:
-        sent.evidence, sent.sources = Evidence(), ()
+        sent.strip()
     return bool(alerts)

@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import msgspec
 
@@ -26,6 +27,7 @@ LONG_AGO = Micros(0)
 MAX_DETAILS = 256
 MAX_ITEMS = 32
 MAX_QUOTE = 500
+MAX_EXPLANATION = 1_000
 
 
 class Detail(msgspec.Struct, frozen=True):
@@ -34,6 +36,7 @@ class Detail(msgspec.Struct, frozen=True):
     contributions: Mapping[str, Mapping[Modality, float]]
     evidence: Evidence
     sources: tuple[Origin, ...]
+    explanations: Mapping[str, str] = {}
 
 
 class Seen(msgspec.Struct):
@@ -85,6 +88,7 @@ class Sent(msgspec.Struct):
     contributions: Mapping[Modality, float] = msgspec.field(default_factory=dict)
     evidence: Evidence = Evidence()
     sources: tuple[Origin, ...] = ()
+    explanation: str = ""
     told: Told | None = None
     settled: bool = False
     size: int = 0
@@ -96,7 +100,12 @@ class Sent(msgspec.Struct):
 
     def settle(self) -> None:
         """It changes no more; what it shows is not needed again."""
-        self.settled, self.contributions, self.evidence, self.sources = True, {}, Evidence(), ()
+        self.settled, self.contributions = True, {}
+        self.strip()
+
+    def strip(self) -> None:
+        """Show no evidence."""
+        self.evidence, self.sources, self.explanation = Evidence(), (), ""
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -232,16 +241,25 @@ def seen_of(scores: Scores, values: dict[str, float]) -> Seen:
 
 def detail_of(scores: Scores, labels: Mapping[str, float]) -> Detail:
     """The part of a score that alerts of some classes quote, cut to its bounds."""
-    evidence, quotes = scores.evidence, []
-    for quote in evidence.quotes[:MAX_ITEMS]:
-        quotes.append(quote if len(quote.text) <= MAX_QUOTE else replace(quote, text=quote.text[: MAX_QUOTE - 1] + "…"))
+    evidence = scores.evidence
+    quotes = (quote if len(quote.text) <= MAX_QUOTE else replace(quote, text=cut(quote.text, MAX_QUOTE)) for quote in evidence.quotes)
     frame = evidence.frame
     return Detail(
         contributions={label: dict(score.contributions) for label, score in scores.classes.items() if label in labels},
         evidence=Evidence(
             frame=replace(frame, boxes=frame.boxes[:MAX_ITEMS]) if frame else None,
             sounds=evidence.sounds[:MAX_ITEMS],
-            quotes=tuple(quotes),
+            quotes=tuple(islice(quotes, MAX_ITEMS)),
         ),
         sources=scores.sources[:MAX_ITEMS],
+        explanations={
+            label: cut(score.explanation, MAX_EXPLANATION)
+            for label, score in scores.classes.items()
+            if label in labels and score.explanation
+        },
     )
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.account import accounts, without
+from models.account import Case, accounts, of_batch, without
 from models.calibration import PATTERNS, Calibration, Scale, Temperature
 from models.classes import LABELS
 from models.features import Heard, Patch, Said, Seen
@@ -92,6 +92,21 @@ def test_the_window_s_own_events_are_its_evidence(head: FusionHead) -> None:
     assert heard.found == (Found(what="Siren", chance=0.9), Found(what="Vehicle", chance=0.4)) and heard.second == 0.5
     assert said.found == (Found(what="I will hurt you", chance=0.8),) and said.second == 1.5
     assert "What counted most: the sound at 0.5 s (Siren 90%; Vehicle 40%); without it" in paragraph(found)
+
+
+def test_windows_in_one_batch_are_told_as_each_alone() -> None:
+    head = shaken(made()).double()
+    cases = [Case(events=some, start=START, gathered=gather(START, END, some)) for some in (EVENTS, EVENTS[3:5], [], EVENTS[6:])]
+    windows = windows_of([case.gathered for case in cases])
+    verdict = judge(head, windows)
+    together = of_batch(head, cases, windows, verdict, torch.ones_like(verdict.probability_BC, dtype=torch.bool))
+    assert [len(found) for found in together] == [len(LABELS)] * 4
+    for case, found in zip(cases, together, strict=True):
+        alone = by_label(accounts(head, case.events, START, END, least=0.0))
+        assert [paragraph(account) for account in found] == [paragraph(alone[account.label]) for account in found]
+    some = torch.zeros_like(verdict.probability_BC, dtype=torch.bool)
+    some[1, 3] = True
+    assert [[one.label for one in found] for found in of_batch(head, cases, windows, verdict, some)] == [[], [LABELS[3]], [], []]
 
 
 @pytest.mark.parametrize("method", ["gated", "concatenation", "bottleneck", "log_odds_total"])

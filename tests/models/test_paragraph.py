@@ -36,6 +36,11 @@ def test_it_reads_like_this() -> None:
     )
 
 
+def test_where_it_is_known_when_the_window_was_moments_are_told_by_the_clock() -> None:
+    said = paragraph(replace(GLASS, moments=GLASS.moments | {"frames": replace(SOMEBODY, second=-0.3)}), start=1_700_000_000.98)
+    assert "the sound at 22:13:21.4 UTC (Glass 81%" in said and "most at 22:13:20.7 UTC (one person" in said
+
+
 def test_where_no_removal_takes_much_it_says_so_and_that_several_say_the_same_where_they_do() -> None:
     slight = {name: replace(one, fall=0.1, alike=3) for name, one in GLASS.moments.items()}
     assert paragraph(replace(GLASS, moments=slight)) == (

@@ -40,6 +40,16 @@ async def test_words_in_brackets_are_words_and_not_markup(text: str) -> None:
     assert f"“{text}”" in out.getvalue()
 
 
+async def test_below_a_new_alert_it_says_why_and_words_in_it_are_not_obeyed() -> None:
+    out = io.StringIO()
+    sink = LogSink(Console(file=out, width=80))
+    why = "Siren: 83%. The sound speaks for it (+2.5), most at 12:00:01.5 UTC (“\x1b[2Jhelp”). " + "x" * 200
+    for state in (AlertState.RAISED, AlertState.UPDATED, AlertState.RESOLVED):
+        await sink.send(delivery(explanation=why, state=state))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 4 and lines[1].strip() == why.replace("\x1b", "�")
+
+
 @given(st.text())
 def test_printable_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
     assert all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in printable(text).replace("�", ""))

@@ -11,6 +11,7 @@ from streamer import ids
 from streamer.events import Alert, AlertState, Micros, Pace, Scores, SessionMark, Severity, Silence
 from streamer.rules import Rules
 from streamer.stages.decide import Decider
+from streamer.stages.memory import MAX_EXPLANATION
 from tests.builders_decide import HOUSE, SETTINGS, at, mark, rules, scores
 
 UPGRADE = {"class": "call_for_help", "threshold": 0.5, "severity": "critical"}
@@ -273,13 +274,21 @@ def test_a_peak_without_evidence_replaces_no_evidence() -> None:
     ]
     last = run(records, rules(), Decider(rules(), wide))[-1]
     assert (last.state, last.score, last.window) == (AlertState.RESOLVED, 0.8, scores(10).window)
-    assert last.contributions and last.sources and last.evidence.sounds
+    assert last.contributions and last.sources and last.evidence.sounds and last.explanation
 
 
 def test_an_alert_says_whether_its_score_is_calibrated_and_what_it_rests_on() -> None:
     (alert,) = run([scores(10, 0.9, quote="fire")], rules(title="Siren!"))
     assert not alert.calibrated and alert.model == "test-1" and alert.sources[0].topic == "audio"
     assert alert.contributions == {"audio": 0.9} and alert.evidence.quotes[0].text == "fire"
+
+
+def test_an_alert_is_explained_as_the_window_was_that_it_shows_in_its_own_class_and_no_longer_than_may_be() -> None:
+    raised, updated = run([scores(10, 0.6, scream=0.9), scores(11, 0.9, scream=0.9)], rules())
+    assert (raised.explanation, updated.explanation) == ("siren 0.6", "siren 0.9")
+    one = scores(10, 0.9)
+    wordy = replace(one, classes={"siren": replace(one.classes["siren"], explanation="x" * 9_999)})
+    assert len(run([wordy], rules())[0].explanation) == MAX_EXPLANATION
 
 
 def test_scores_that_may_not_alert_raise_nothing_and_replace_nothing() -> None:

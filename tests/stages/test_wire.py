@@ -106,7 +106,7 @@ CODECS: dict[str, tuple[type, Callable[[Any], Message], Callable[[Record], Any],
     "late": (Late, wire.write_late, wire.read_late, a_late()),
     "deadletter": (DeadLetter, wire.write_deadletter, wire.read_deadletter, a_dead_letter()),
 }
-OPTIONAL = {("scores", "may_alert")}
+OPTIONAL = {("scores", "may_alert"), ("alert", "explanation")}
 """Fields that older writers do not know."""
 each_noun = pytest.mark.parametrize("name", CODECS)
 
@@ -228,6 +228,17 @@ def test_scores_of_a_writer_that_does_not_know_may_alert_may_alert() -> None:
     del body["may_alert"]
     read = wire.read_scores(dataclasses.replace(record, value=msgspec.json.encode(body)))
     assert isinstance(read, Scores) and read.may_alert
+
+
+def test_what_a_writer_that_does_not_know_explanations_wrote_is_read_without_them() -> None:
+    scored, alerted = wire.write_scores(some_scores()), wire.write_alert(an_alert())
+    body = msgspec.json.decode(scored.value or b"")
+    del body["classes"]["glass_break"]["explanation"]
+    read = wire.read_scores(dataclasses.replace(a_record(scored), value=msgspec.json.encode(body)))
+    assert isinstance(read, Scores) and read.classes["glass_break"].explanation == ""
+    body = msgspec.json.decode(alerted.value or b"")
+    del body["explanation"]
+    assert wire.read_alert(dataclasses.replace(a_record(alerted), value=msgspec.json.encode(body))).explanation == ""
 
 
 def test_times_are_text_and_a_time_as_a_number_is_refused() -> None:
