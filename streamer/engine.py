@@ -38,7 +38,7 @@ from streamer.events import (
     SoundEvidence,
     Window,
 )
-from streamer.stages.fuse import Engine, Features, FuseInput, Judgement, Rgb, Sound
+from streamer.stages.fuse import Features, FuseInput, Judgement, Rgb, Sound
 from streamer.stages.transcribe import Heard, Recognizer, Vad
 
 FUSION = "head-2"
@@ -190,7 +190,7 @@ def _quotes(quotes: Iterable[tuple[EventRef, features.Said]]) -> tuple[QuoteEvid
     return tuple(sorted(found, key=lambda quote: (-quote.similarity, quote.start))[:MOST_QUOTES])
 
 
-def open_engine(settings: InferSettings, home: Path | None, *, length: Micros = LENGTH) -> Engine:
+def open_engine(settings: InferSettings, home: Path | None, *, length: Micros = LENGTH) -> FusionEngine:
     """The profile's engine, its weights loaded and verified. Raises ConfigError (weights missing, no such device).
 
     `length`: of windows, in microseconds; of others than the head was trained on scores are not calibrated, and say so.

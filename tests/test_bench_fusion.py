@@ -45,10 +45,11 @@ def test_sessions_in_step_share_batches_and_those_apart_do_not() -> None:
     assert sizes == [{2}, {1}]
 
 
-def test_both_ways_give_the_same_probabilities_and_shares(played: Load) -> None:
+def test_both_ways_give_the_same_probabilities_shares_and_explanations(played: Load) -> None:
     found = Bench.tiny().case("any", played, 1)
     assert found["probability apart"] < TOLERANCE
     assert found["share apart"] < 100 * TOLERANCE
+    assert found["other words"] == 0
 
 
 def test_what_is_not_a_bare_forward_is_told_as_a_share_of_ours() -> None:

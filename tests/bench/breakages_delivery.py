@@ -132,6 +132,14 @@ RULES = (
         DECIDER,
     ),
     Mutant(
+        "decide: the order changes nothing",
+        "what changes behind a session's silence waits for a record that may never come",
+        STAGES + "decide.py",
+        "occasion=newest is None or start > newest or _quiet(memory))",
+        "occasion=newest is None or start > newest)",
+        DECIDER,
+    ),
+    Mutant(
         "decide: retraction",
         "what no longer holds is not retracted",
         STAGES + "line.py",

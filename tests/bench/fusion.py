@@ -2,7 +2,8 @@
 
 Sessions play stretches of the demo's scene (real pictures, real sound, words as given), in windows of 2 s every second. Ours: each event
 goes once through its encoder, in the batches that infer makes, and windows that close at one instant through the head together. Plain:
-for each window its pictures, chunks and words one at a time, then the head alone, in 8 forwards of one row. Media are decoded before;
+for each window its pictures, chunks and words one at a time, then the head alone, in 8 forwards of one row, and where a class is
+likely one more that says why. Media are decoded before;
 one thread does everything; runs alternate. Processor time counts, for others use the machine too. What of ours is not a bare forward of
 an encoder's network, on tensors that lie ready, is told part by part.
 """
@@ -14,7 +15,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import factorial
 from typing import Any
@@ -23,14 +24,17 @@ import cv2
 import torch
 
 from models import profiles
+from models.account import Case, of_batch
 from models.fusion.windows import MODALITIES
 from models.head import FusionHead
+from models.paragraph import paragraph
 from models.profiles import Encoders
 from models.tokens import Event, gather, windows_of
+from models.verdict import Verdict
 from streamer import ids
 from streamer.cli import home
 from streamer.config import InferSettings, SourceSettings
-from streamer.engine import open_engine
+from streamer.engine import EXPLAINED, MOST_EXPLAINED, FusionEngine, open_engine
 from streamer.events import SECOND, ClosedBy, EventRef, Micros, Modality, Origin, Pace, SessionId, Window, Words
 from streamer.sources.scene import SceneSource
 from streamer.stages.encode import Batched, Batcher
@@ -53,8 +57,8 @@ SPOKEN = (
 )
 """From, to, in seconds of the scene, and what is said: a fifth of the time."""
 TOLERANCE = 1e-4  # of a probability
-Found = tuple[list[float], list[list[float]]]
-"""Of one window: probability_C, share_MC (calibrated log-odds)."""
+Found = tuple[list[float], list[list[float]], dict[str, str]]
+"""Of one window: probability_C, share_MC (calibrated log-odds), and why, of the classes that are likely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +223,8 @@ def _event(encoders: Encoders, each: Happened) -> Event:
 
 def alone(head: FusionHead, window: Window, events: Sequence[Event]) -> Found:
     """Probabilities and exact Shapley values by their definition: one forward for each set of modalities."""
-    one, M = windows_of([gather(window.start, window.end, events)]), len(MODALITIES)
+    case = Case(events=events, start=window.start, gathered=gather(window.start, window.end, events))
+    one, M = windows_of([case.gathered]), len(MODALITIES)
     sets = [tuple(bool(number >> at & 1) for at in range(M)) for number in range(2**M)]
     value = {members: head.logits(one.only(torch.tensor([members])))[0].double() for members in sets}
     assert head.calibration
@@ -230,17 +235,25 @@ def alone(head: FusionHead, window: Window, events: Sequence[Event]) -> Found:
         weights = [factorial(sum(members)) * factorial(M - sum(members) - 1) / factorial(M) for members in without]
         gains = [value[(*members[:at], True, *members[at + 1 :])] - value[members] for members in without]
         shares.append((slope_C * sum(weight * gain for weight, gain in zip(weights, gains, strict=True))).tolist())
-    return head.calibration.apply(value[sets[-1]][None], one.present_BM)[0].tolist(), shares
+    probability_BC = head.calibration.apply(value[sets[-1]][None], one.present_BM)
+    likely_BC = probability_BC >= probability_BC.topk(MOST_EXPLAINED).values[:, -1:].clamp(min=EXPLAINED)
+    why = dict[str, str]()
+    if likely_BC.any():
+        verdict = Verdict(probability_BC=probability_BC, share_BMC=torch.tensor([shares]), empty_BC=value[sets[0]][None])
+        told = of_batch(head, [case], one, verdict, likely_BC)[0]
+        why = {each.label: paragraph(replace(each, threshold=None), start=window.start / SECOND) for each in told}
+    return probability_BC[0].tolist(), shares, why
 
 
-def difference(judged: Sequence[Judgement], found: Sequence[Found]) -> tuple[float, float]:
-    """The greatest between the two ways: of a probability, and of a contribution in log-odds."""
-    apart, shares = [0.0], [0.0]
-    for judgement, (probability_C, share_MC) in zip(judged, found, strict=True):
+def difference(judged: Sequence[Judgement], found: Sequence[Found]) -> tuple[float, float, int]:
+    """The greatest between the two ways: of a probability, and of a contribution in log-odds; and how many explanations are others."""
+    apart, shares, others = [0.0], [0.0], 0
+    for judgement, (probability_C, share_MC, why) in zip(judged, found, strict=True):
+        others += sum(score.explanation != why.get(name, "") for name, score in judgement.classes.items())
         for at, score in enumerate(judgement.classes.values()):
             apart.append(abs(score.probability - probability_C[at]))
             shares += [abs(share - share_MC[MODALITIES.index(name)][at]) for name, share in score.contributions.items()]
-    return max(apart), max(shares)
+    return max(apart), max(shares), others
 
 
 def spent(work: Callable[[], object]) -> Spent:
@@ -254,7 +267,7 @@ def spent(work: Callable[[], object]) -> Spent:
 class Bench:
     """Both ways, with weights of their own: ours in float64 as live, the plain head as it is loaded."""
 
-    engine: Engine
+    engine: FusionEngine
     encoders: Encoders
     head: FusionHead
     settings: InferSettings
@@ -278,7 +291,7 @@ class Bench:
         todo = steps(played, self.settings)
         windows = [window for step in todo for window in step.windows]
         judged, fused = ours(self.engine, todo)
-        apart, shares = difference(judged, plain(self.encoders, self.head, played, windows))
+        apart, shares, others = difference(judged, plain(self.encoders, self.head, played, windows))
         assert apart < TOLERANCE, f"probabilities differ by {apart}"
         works: dict[str, Callable[[], object]] = {
             "ours": lambda: ours(self.engine, todo),
@@ -287,10 +300,11 @@ class Bench:
         batches = [(batch.key.value, [each.medium for each in batch.items]) for step in todo for batch in step.batches]
         bare: list[tuple[str, Callable[[], object]]] = []
         if self.engine.calibrated:
-            works |= parts(self.encoders, batches, fused)
+            works |= parts(self.engine, self.encoders, batches, fused)
             bare = forwards(self.encoders, batches)
         rounds = [one_round(works, bare, turned=bool(number % 2)) for number in range(runs)]
-        return {"case": name, "windows": len(windows), **row(rounds, len(windows)), "probability apart": apart, "share apart": shares}
+        apart_by = {"probability apart": apart, "share apart": shares, "other words": others}
+        return {"case": name, "windows": len(windows), **row(rounds, len(windows)), **apart_by}
 
 
 def one_round(

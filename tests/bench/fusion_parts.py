@@ -13,8 +13,8 @@ import torch
 
 from models import persons, quality, words, yamnet
 from models.pictures import smaller
-from models.profiles import Encoders, bundled_head
-from models.tokens import gather, windows_of
+from models.profiles import Encoders
+from models.tokens import windows_of
 from models.verdict import judge
 from streamer import engine as live
 from streamer.stages.fuse import FuseInput
@@ -30,7 +30,7 @@ def forwards(encoders: Encoders, batches: Batches) -> list[tuple[str, Work]]:
     return [one for modality, items in batches for one in make[modality](encoders, items)]
 
 
-def parts(encoders: Encoders, batches: Batches, fused: Sequence[Sequence[FuseInput]]) -> dict[str, Work]:
+def parts(engine: live.FusionEngine, encoders: Encoders, batches: Batches, fused: Sequence[Sequence[FuseInput]]) -> dict[str, Work]:
     """What lies around the forwards, by name. `(of ...)`: counted there already."""
     of = {name: [items for modality, items in batches if modality == name] for name in ("frames", "audio", "transcripts")}
     pictures = [picture for batch in of["frames"] for picture in batch]
@@ -41,7 +41,7 @@ def parts(encoders: Encoders, batches: Batches, fused: Sequence[Sequence[FuseInp
         "quality of pictures": lambda: [quality.of_picture(*pair) for pair in zip(pictures, small, strict=True)],
         "tokens of words": lambda: [_tokens(encoders, group) for group in texts],
         **_sounds(encoders, of["audio"]),
-        **_fusing(fused),
+        **_fusing(engine, fused),
     }
 
 
@@ -90,17 +90,14 @@ def _sounds(encoders: Encoders, batches: Sequence[Sequence[Any]]) -> dict[str, W
     }
 
 
-def _fusing(fused: Sequence[Sequence[FuseInput]]) -> dict[str, Work]:
-    head = bundled_head().double()
-
-    def gathered(one: FuseInput) -> Any:
-        return gather(one.window.start, one.window.end, live._events(one))
-
-    tokens = [[gathered(one) for one in group] for group in fused]
-    ready = [windows_of(group) for group in tokens]
+def _fusing(engine: live.FusionEngine, fused: Sequence[Sequence[FuseInput]]) -> dict[str, Work]:
+    cases = [[live._case(one) for one in group] for group in fused]
+    ready = [windows_of([case.gathered for case in group]) for group in cases]
+    judged = [judge(engine._head, batch) for batch in ready]
     return {
-        "tokens of windows": lambda: [gathered(one) for group in fused for one in group],
-        "windows as one batch": lambda: [windows_of(group) for group in tokens],
-        "head with Shapley": lambda: [judge(head, batch) for batch in ready],
+        "tokens of windows": lambda: [live._case(one) for group in fused for one in group],
+        "windows as one batch": lambda: [windows_of([case.gathered for case in group]) for group in cases],
+        "head with Shapley": lambda: [judge(engine._head, batch) for batch in ready],
+        "explanations": lambda: [engine._explained(*each) for each in zip(cases, ready, judged, strict=True)],
         "evidence": lambda: [live._evidence(one) for group in fused for one in group],
     }
