@@ -3,7 +3,8 @@
 A rule watches one security class. It opens at `threshold`, stays open above `off_threshold` (`off` alone
 is a boolean in YAML), counts from `duration` on, and is
 then silent for `cooldown`. `upgrade` raises the severity of the same alert when a second condition holds in one of its
-windows: a score (of its own class, or of another) that reaches a second threshold. Nothing lowers a severity.
+windows: a score (of its own class, or of another) that reaches a second threshold. Nothing lowers a severity. With `needs`, a window
+that lacks one of those modalities counts as 0: a camera alone cannot tell what it takes sight and sound together to tell.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from streamer.config import Duration, Id, Settings, read_yaml, wrong_fields
 from streamer.errors import ConfigError
-from streamer.events import SECOND, Micros, Severity
+from streamer.events import SECOND, Micros, Modality, Severity
 
 SecurityClass = Literal[
     "person",
@@ -62,6 +63,7 @@ class Rule(Settings):
     severity: Severity = Severity.WARNING
     title: Annotated[str | None, Field(min_length=1, max_length=80)] = None
     upgrade: Upgrade | None = None
+    needs: Annotated[tuple[Modality, ...] | None, Field(min_length=1, max_length=len(Modality))] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -73,6 +75,11 @@ class Rule(Settings):
         if self.upgrade and same and self.upgrade.threshold <= self.threshold:
             raise ValueError(f"upgrade.threshold={self.upgrade.threshold} must be above threshold={self.threshold}")
         return self
+
+    @property
+    def watched(self) -> str:
+        """What its scores are held under: its class, and what a window must have to count."""
+        return "@".join([self.label, *sorted(set(self.needs or ()))])
 
     @property
     def stays(self) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 
 from models.classes import LABELS
 from models.evaluation.alarms import Timeline
+from models.fusion.windows import MODALITIES
 from streamer.rules import Rule, parse_rules
 from tests.bench.rules import Watched
 
@@ -19,7 +20,9 @@ def watched(values: str, truth: str, *, sessions: str | None = None) -> Watched:
     truth_BC[:, SIREN] = [one == "x" for one in truth]
     session_B = np.array([int(one) for one in sessions or "0" * len(values)])
     timeline = Timeline(session_B=session_B, hop_B=np.arange(len(values)), hop_s=1.0)
-    return Watched(probability_BC=probability_BC, truth_BC=truth_BC, timeline=timeline)
+    present_BM = np.ones((len(values), len(MODALITIES)), np.bool_)
+    present_BM[:, 0] = [second % 2 == 0 for second in range(len(values))]  # every other window has no pictures
+    return Watched(probability_BC=probability_BC, truth_BC=truth_BC, present_BM=present_BM, timeline=timeline)
 
 
 def rule(**more: object) -> Rule:
@@ -44,6 +47,12 @@ def test_duration_counts_and_one_alert_may_find_two_events() -> None:
 def test_a_cooldown_hides_false_alarms_and_no_event() -> None:
     values, truth = "9000009000009000000", "......x............"
     assert counted(values, truth) == (1, 1, 2) and counted(values, truth, cooldown="30s") == (1, 1, 1)
+
+
+def test_what_a_rule_needs_decides_which_windows_count() -> None:
+    assert counted("0900000000000", ".x...........", needs=["audio"]) == (1, 1, 0)
+    assert counted("0900000000000", ".x...........", needs=["frames"]) == (0, 1, 0)
+    assert counted("0090000000000", "..x..........", needs=["frames"]) == (1, 1, 0)
 
 
 def test_sessions_do_not_see_each_other() -> None:

@@ -55,6 +55,8 @@ def test_the_rules_that_ship_keep_the_budget_of_the_head_that_ships_but_for_four
         {"duration": "2000000us"},
         {"upgrade": UPGRADE},
         {"upgrade": {"threshold": 0.9, "severity": "critical"}},
+        {"needs": ["frames", "audio"]},
+        {"needs": None},
     ],
 )
 def test_a_rule_that_is_right_is_right_for_loader_and_schema(rule: dict[str, Any]) -> None:
@@ -77,6 +79,8 @@ def test_a_rule_that_is_right_is_right_for_loader_and_schema(rule: dict[str, Any
         ({"colour": "red"}, "rules.0.colour"),
         ({"upgrade": {"threshold": 0.9}}, "rules.0.upgrade.severity"),
         ({"upgrade": UPGRADE | {"class": "dragon"}}, "rules.0.upgrade.class"),
+        ({"needs": []}, "rules.0.needs"),
+        ({"needs": ["smell"]}, "rules.0.needs.0"),
     ],
 )
 def test_a_wrong_field_is_named_and_the_schema_refuses_it_too(rule: dict[str, Any], field: str) -> None:

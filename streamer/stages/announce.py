@@ -53,13 +53,13 @@ def announce(
         yield say(memory, rule.id, sent, state, cause)
 
 
-def retract(memory: SessionMemory, rule: str, sent: Sent, cause: Cause) -> Alert:
+def retract(memory: SessionMemory, rule: Rule, sent: Sent, cause: Cause) -> Alert:
     """What was sent no longer holds. The revision shows what its window shows now."""
     seen = memory.seen.get(sent.peak_at)
     if seen:
         _show(memory, sent, sent.label, seen)
-        sent.score = seen.scores.get(sent.label, 0.0)
-    return say(memory, rule, sent, AlertState.RETRACTED, cause)
+        sent.score = seen.scores.get(rule.watched, 0.0)
+    return say(memory, rule.id, sent, AlertState.RETRACTED, cause)
 
 
 def say(memory: SessionMemory, rule: str, sent: Sent, state: AlertState, cause: Cause) -> Alert:
@@ -155,8 +155,8 @@ def _best(memory: SessionMemory, mine: RuleMemory, rule: Rule, episode: Episode)
     peak = _at_peak(memory, mine, episode)
     if peak and peak.detail:
         return peak
-    rest = [seen for seen, _ in memory.details(episode.start, episode.last) if rule.label in seen.scores]
-    return max(rest, key=lambda seen: seen.scores[rule.label], default=peak)
+    rest = [seen for seen, _ in memory.details(episode.start, episode.last) if rule.watched in seen.scores]
+    return max(rest, key=lambda seen: seen.scores[rule.watched], default=peak)
 
 
 def _show(memory: SessionMemory, sent: Sent, label: str, seen: Seen) -> None:

@@ -34,7 +34,7 @@ from streamer.stages.adopt import adopt
 from streamer.stages.announce import Cause
 from streamer.stages.frozen import LIMIT, freeze, thaw
 from streamer.stages.line import Line, settle
-from streamer.stages.memory import MAX_WINDOWS, Judged, RuleMemory, SessionMemory, seen_of
+from streamer.stages.memory import MAX_WINDOWS, Judged, RuleMemory, SessionMemory, class_of, seen_of
 from streamer.topology import HOUR
 
 MARGIN = Micros(60 * SECOND)
@@ -199,9 +199,9 @@ class Decider:
         if not memory.learn(scores.start, scores.revision):
             return False
         known = scores.start in memory.seen
-        found = {label: scores.classes[label].probability for label in self._floors if label in scores.classes}
+        found = {name: value for name in self._floors if (value := _value(scores, name)) is not None}
         values = {label: value for label, value in found.items() if known or value >= self._floors[label]}
-        if known or any(values.get(rule.label, 0.0) >= rule.stays for rule in self._rules.values()):
+        if known or any(values.get(rule.watched, 0.0) >= rule.stays for rule in self._rules.values()):
             seen = seen_of(scores, values)
             memory.show(seen)
             memory.grown += len(msgspec.json.encode(seen))
@@ -228,7 +228,7 @@ class Decider:
     def _turn_rule(self, memory: SessionMemory, name: str, mine: RuleMemory, cause: Cause) -> Iterator[Alert]:
         """End what a rule judged until now. An open episode goes on if the rule still watches the same class."""
         rule, edge = self._rules.get(name), _after(memory, mine.judged.hop)
-        if rule is None or rule.label != mine.judged.label:
+        if rule is None or rule.label != class_of(mine.judged.label):
             yield from settle(memory, name, mine, None, cause)
             mine.judged, mine.carry, mine.best = replace_struct(mine.judged, digest=""), None, None
         elif edge is not None:
@@ -303,10 +303,10 @@ def _after(memory: SessionMemory, hop: Micros) -> Micros | None:
 
 
 def _judged(rule: Rule, hop: Micros) -> Judged:
-    second = rule.upgrade.label if rule.upgrade and rule.upgrade.label else rule.label
+    second = rule.upgrade.label if rule.upgrade and rule.upgrade.label else rule.watched
     return Judged(
         digest=rule.digest,
-        label=rule.label,
+        label=rule.watched,
         second=second,
         threshold=rule.threshold,
         stays=rule.stays,
@@ -315,11 +315,20 @@ def _judged(rule: Rule, hop: Micros) -> Judged:
     )
 
 
+def _value(scores: Scores, watched: str) -> float | None:
+    """What a window scores in what a rule watches: 0 where it lacks a modality that it must have. None: no such class."""
+    _, *needs = watched.split("@")
+    score = scores.classes.get(class_of(watched))
+    if score is None:
+        return None
+    return score.probability if all(name in score.contributions for name in needs) else 0.0
+
+
 def _floors(rules: Rules) -> dict[str, float]:
-    """The classes that rules look at, and the least score of each that any of them needs."""
+    """What rules watch, and the least score of each that any of them needs."""
     floors: dict[str, float] = {}
     for rule in rules.rules:
-        floors[rule.label] = min(rule.stays, floors.get(rule.label, 1.0))
+        floors[rule.watched] = min(rule.stays, floors.get(rule.watched, 1.0))
         if rule.upgrade and rule.upgrade.label:
             floors[rule.upgrade.label] = min(rule.upgrade.threshold, floors.get(rule.upgrade.label, 1.0))
     return floors

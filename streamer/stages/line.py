@@ -129,7 +129,7 @@ class Line:
 
     def _retract(self, sent: Sent, cause: Cause) -> Alert:
         self.pending.pop(sent.id, None)
-        return retract(self.memory, self.rule.id, sent, cause)
+        return retract(self.memory, self.rule, sent, cause)
 
     def _holding(self, start: Micros) -> Pairs:
         """The episode in which the window lies, if it is an alert: its words may be new though its score is not."""

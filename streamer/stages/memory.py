@@ -40,7 +40,7 @@ class Detail(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct):
-    """The latest revision of one window that matters: its scores by class, and its detail while that is held."""
+    """The latest revision of one window that matters: its scores by what rules watch (`Rule.watched`), its detail while that is held."""
 
     id: str
     start: Micros
@@ -111,7 +111,7 @@ class Sent(msgspec.Struct):
 class Judged(msgspec.Struct, frozen=True):
     """By what a rule's windows were judged: the rule's digest, and what is needed of it to go on. No digest: the rule is gone.
 
-    `label` is its class, `second` the class that can upgrade it.
+    `label` is what it watches (`Rule.watched`), `second` the class that can upgrade it.
     """
 
     digest: str
@@ -241,11 +241,11 @@ def seen_of(scores: Scores, values: dict[str, float]) -> Seen:
 
 def detail_of(scores: Scores, labels: Mapping[str, float]) -> Detail:
     """The part of a score that alerts of some classes quote, cut to its bounds."""
-    evidence = scores.evidence
+    evidence, classes = scores.evidence, set(map(class_of, labels))
     quotes = (quote if len(quote.text) <= MAX_QUOTE else replace(quote, text=cut(quote.text, MAX_QUOTE)) for quote in evidence.quotes)
     frame = evidence.frame
     return Detail(
-        contributions={label: dict(score.contributions) for label, score in scores.classes.items() if label in labels},
+        contributions={label: dict(score.contributions) for label, score in scores.classes.items() if label in classes},
         evidence=Evidence(
             frame=replace(frame, boxes=frame.boxes[:MAX_ITEMS]) if frame else None,
             sounds=evidence.sounds[:MAX_ITEMS],
@@ -255,9 +255,14 @@ def detail_of(scores: Scores, labels: Mapping[str, float]) -> Detail:
         explanations={
             label: cut(score.explanation, MAX_EXPLANATION)
             for label, score in scores.classes.items()
-            if label in labels and score.explanation
+            if label in classes and score.explanation
         },
     )
+
+
+def class_of(watched: str) -> str:
+    """The security class in what a rule watches."""
+    return watched.partition("@")[0]
 
 
 def cut(text: str, most: int) -> str:

@@ -11,7 +11,7 @@ Scenes are composed from real recordings.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,28 +23,44 @@ from models.evaluation.alarms import JOIN_HOPS, Timeline, episodes, near
 from models.evaluation.benchmark import Bench, Plan, timed
 from models.evaluation.metrics import Bools, Floats
 from models.evaluation.truth import HOP_S, WINDOW_S
+from models.fusion.windows import MODALITIES
 from models.head import FusionHead
 from models.profiles import bundled_head
 from models.recordings import Split
 from models.training.data import Data
 from streamer import ids, lab
 from streamer.cli import home
-from streamer.events import SECOND, Alert, AlertState, ClassScore, ClosedBy, Evidence, Micros, Scores, SessionId, SessionMark, Silence
+from streamer.events import (
+    SECOND,
+    Alert,
+    AlertState,
+    ClassScore,
+    ClosedBy,
+    Evidence,
+    Micros,
+    Modality,
+    Scores,
+    SessionId,
+    SessionMark,
+    Silence,
+)
 from streamer.rules import Rule, Rules, load_rules
 from streamer.stages.decide import Decider, DecideSettings
 from tests.bench.report import report, table
 
 START = Micros(1_795_000_000 * SECOND)
 HOP, LENGTH = Micros(round(HOP_S * SECOND)), Micros(round(WINDOW_S * SECOND))
+THRESHOLDS, SWEPT = [one / 100 for one in (95, 90, 80, 70, 60, 55, 50, 45, 40, 35, 30, 25, 20, 15, 10, 5)], 5.0
 SETTINGS = DecideSettings(hop=HOP, horizon=Micros(180 * SECOND), length=LENGTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Watched:
-    """Windows with their place in time, what is true in them, and what the head says."""
+    """Windows with their place in time, what is true in them, what they have of each modality, and what the head says."""
 
     probability_BC: Floats
     truth_BC: Bools
+    present_BM: Bools
     timeline: Timeline
 
     @classmethod
@@ -54,7 +70,12 @@ class Watched:
         timeline = data.timeline
         if one_session:
             timeline = Timeline(session_B=np.zeros_like(timeline.session_B), hop_B=timeline.hop_B, hop_s=HOP_S)
-        return cls(probability_BC=head.probabilities(data.windows).numpy(), truth_BC=data.truth_BC.numpy(), timeline=timeline)
+        return cls(
+            probability_BC=head.probabilities(data.windows).numpy(),
+            truth_BC=data.truth_BC.numpy(),
+            present_BM=data.windows.present_BM.numpy(),
+            timeline=timeline,
+        )
 
     def alerts(self, rules: Rules) -> Iterator[tuple[int, Alert]]:
         """Session and alert, as each stands in the end."""
@@ -69,6 +90,7 @@ class Watched:
     def _records(self, session: int, rows: Iterable[int]) -> Iterator[Scores | SessionMark]:
         name, end = SessionId(f"s{session}"), START
         for row in rows:
+            shares = {Modality(modality): 0.0 for modality, there in zip(MODALITIES, self.present_BM[row], strict=True) if there}
             start = Micros(START + int(self.timeline.hop_B[row]) * HOP)
             end = Micros(start + LENGTH)
             yield Scores(
@@ -79,7 +101,8 @@ class Watched:
                 end=end,
                 closed_by=ClosedBy.WATERMARK,
                 classes={
-                    label: ClassScore(probability=float(self.probability_BC[row, c]), contributions={}) for c, label in enumerate(LABELS)
+                    label: ClassScore(probability=float(self.probability_BC[row, c]), contributions=shares)
+                    for c, label in enumerate(LABELS)
                 },
                 evidence=Evidence(),
                 completeness={},
@@ -124,6 +147,7 @@ def _joined(parts: list[Watched]) -> Watched:
     return Watched(
         probability_BC=np.concatenate([part.probability_BC for part in parts]),
         truth_BC=np.concatenate([part.truth_BC for part in parts]),
+        present_BM=np.concatenate([part.present_BM for part in parts]),
         timeline=Timeline(
             session_B=np.concatenate([part.timeline.session_B for part in parts]),
             hop_B=np.concatenate([part.timeline.hop_B for part in parts]),
@@ -132,16 +156,35 @@ def _joined(parts: list[Watched]) -> Watched:
     )
 
 
+def sweep(rules: Sequence[Rule], events: Watched, quiet: Watched) -> Iterator[dict[str, Any]]:
+    """A row for each threshold, as long as fewer than SWEPT false alarms an hour come."""
+    for rule in rules:
+        share = rule.stays / rule.threshold
+        for threshold in THRESHOLDS:
+            other = rule.model_copy(update={"threshold": threshold, "off_threshold": share * threshold, "upgrade": None})
+            found, false = events.count(other), quiet.count(other)
+            an_hour = false["false"] / false["hours"]
+            yield {"rule": rule.id, "threshold": threshold, "found": found["found"], "of": found["events"], "false an hour": an_hour}
+            if an_hour > SWEPT:
+                break
+
+
 def main() -> None:
     """A row for each rule."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rules", type=Path, help="other rules than those that ship")
     options.add_argument("--head", type=Path, help="another head than the one that ships")
+    options.add_argument(
+        "--sweep", action="store_true", help="each rule at other thresholds, on the calibration split alone: to choose one"
+    )
     given = options.parse_args()
     head = FusionHead.load(given.head) if given.head else bundled_head()
     with lab._opened(home(), Plan()) as (bench, _):
         every = watched(bench, head)
     thresholds = {one.name: one.threshold for one in head.calibration.classes} if head.calibration else {}
+    if given.sweep:
+        print(table(list(sweep(load_rules(given.rules).rules, *every[Split.CALIBRATION.value]))))
+        return
     rows = []
     for rule in load_rules(given.rules).rules:
         row: dict[str, Any] = {"rule": rule.id, "threshold": rule.threshold, "head's": thresholds[rule.label]}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
-from streamer.events import Alert, Scores, SessionMark, Severity
+from streamer.events import Alert, Modality, Scores, SessionMark, Severity
 from streamer.rules import Rules
 from streamer.stages.decide import Decider
 from tests.builders_decide import HOUSE, SETTINGS, at, mark, rules, scores
@@ -31,6 +32,39 @@ def told(*parts: Part) -> list[Alert]:
 
 def said(alerts: Iterable[Alert]) -> list[tuple[str, str]]:
     return [(alert.rule, alert.state.value) for alert in alerts]
+
+
+def having(second: int, siren: float, *modalities: str, revision: int = 0) -> Scores:
+    """A window that has these modalities."""
+    one = scores(second, siren, revision=revision)
+    shares = {Modality(name): 1.0 for name in modalities}
+    return replace(one, classes={name: replace(each, contributions=shares) for name, each in one.classes.items()})
+
+
+def test_a_window_that_lacks_what_a_rule_needs_counts_as_0_for_that_rule_alone() -> None:
+    both = {"id": "both", "class": "siren", "threshold": 0.4, "cooldown": 0, "needs": ["audio", "frames"]}
+    alone = [having(10, 0.9, "frames"), having(11, 0.9, "audio", "transcripts"), having(12, 0.0, "frames", "audio")]
+    assert said(told((rules(both), [*alone, having(13, 0.0, "audio"), mark(20)]))) == [("siren", "raised"), ("siren", "resolved")]
+    raised = told((rules(both), [having(10, 0.45, "transcripts", "audio", "frames")]))
+    assert [(a.rule, a.label, a.score, a.explanation) for a in raised] == [("both", "siren", 0.45, "siren 0.45")] and raised[
+        0
+    ].contributions
+
+
+def test_a_revision_that_brings_what_was_needed_raises_and_one_without_it_takes_back() -> None:
+    which = rules(needs=["audio", "frames"])
+    found = told((which, [having(10, 0.9, "frames"), having(10, 0.9, "frames", "audio", revision=1)]), (which, [having(11, 0, "audio")]))
+    assert said(found) == [("siren", "raised")]
+    less = [having(10, 0.9, "frames", revision=1), having(11, 0.0, "audio")]
+    found = told((which, [having(10, 0.9, "frames", "audio")]), (which, less))
+    assert said(found) == [("siren", "raised"), ("siren", "retracted")] and found[-1].score == 0.0
+
+
+def test_an_open_episode_goes_on_when_its_rule_needs_more_from_now_on() -> None:
+    old = (rules(), [having(10, 0.9, "frames"), having(11, 0.9, "frames")])
+    new = (rules(needs=["frames", "audio"]), [having(12, 0.9, "frames", "audio"), having(13, 0.9, "frames"), having(14, 0.9, "frames")])
+    found = told(old, new)
+    assert said(found) == [("siren", "raised"), ("siren", "resolved")] and found[-1].end == at(14)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8])
