@@ -31,7 +31,7 @@ from models.yamnet import YamnetEncoder
 BATCH = 32
 """Patches of sound in one forward."""
 HEAD = Path(__file__).with_name("heads") / "bundled.safetensors"
-HEAD_SHA256 = "2eda2448f81f971a7da16ae00ee6644fcd440de3a6c8698b153ac2cf15ad7285"
+HEAD_SHA256 = "37cf1064f1967ddbe230a2d6cb120780f154357ad714135d2f09a5c4423956e0"
 TINY = "tiny-2"
 WINDOW_S = 2.0
 """Seconds of a window in training: of other lengths a probability is not calibrated."""

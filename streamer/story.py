@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.events import SECOND, Alert, AlertState, Micros
-from streamer.sinks.log import line, printable
+from streamer.sinks.log import printable, told
 from streamer.sources.scene import Expected
 
 TOLERANCE = Micros(2 * SECOND)  # an episode starts on the window grid: up to one window before what is heard in it
@@ -61,7 +61,7 @@ def compare(script: tuple[Expected, ...], story: Story, start: Micros) -> tuple[
 
 def said(alert: Alert, start: Micros) -> Text:
     """One revision as one line: seconds since the scene's start, then what the log sink says of it (its state too)."""
-    return Text.assemble((f"{(alert.start - start) / SECOND:5.1f} s  ", "dim"), line(alert))
+    return Text.assemble((f"{(alert.start - start) / SECOND:5.1f} s  ", "dim"), told(alert))
 
 
 def problems(verdicts: list[Verdict], wrong: list[Alert], story: Story) -> list[str]:

@@ -175,11 +175,14 @@ def test_an_empty_street_is_told_from_one_with_people(bundled: Engine) -> None:
     assert all(0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1 for box in both.evidence.frame.boxes)
 
 
-def test_a_person_alone_is_no_intrusion_whatever_is_missing(bundled: Engine) -> None:
+def test_a_person_alone_raises_no_intrusion_whatever_is_missing(bundled: Engine) -> None:
+    rule = next(each for each in load_rules().rules if each.id == "intrusion")
+    assert rule.needs == (Modality.FRAMES, Modality.AUDIO)
     refs = [a_ref(Modality.FRAMES, 0.5), a_ref(Modality.TRANSCRIPTS, 0.2), a_ref(Modality.AUDIO, 0)]
     features = [*bundled.encode_frames([pedestrians()]), *bundled.encode_words(["hello, how are you"]), *bundled.encode_audio([noise()])]
     for many in (1, 2, 3):
-        assert judge(bundled, refs[:many], features[:many]).classes["intrusion"].probability < threshold_of("intrusion")
+        found = judge(bundled, refs[:many], features[:many]).classes["intrusion"]
+        assert found.probability < rule.threshold or not set(rule.needs) <= set(found.contributions)
 
 
 def test_breaking_glass_is_heard_and_its_sound_is_evidence_with_its_time(bundled: Engine) -> None:

@@ -28,10 +28,15 @@ class LogSink:
 
     async def send(self, delivery: Delivery) -> None:
         """Print it."""
-        alert = delivery.alert
-        self._console.print(line(alert), soft_wrap=True)
-        if alert.explanation and alert.state in _NEW:
-            self._console.print(Text(f"         {printable(alert.explanation, _EXPLANATION)}", style="dim"), soft_wrap=True)
+        self._console.print(told(delivery.alert), soft_wrap=True)
+
+
+def told(alert: Alert, indent: int = 9) -> Text:
+    """Its line, and below that of a new one, so far to the right, why."""
+    if not alert.explanation or alert.state not in _NEW:
+        return line(alert)
+    why = " " * indent + printable(alert.explanation, _EXPLANATION)
+    return line(alert).append("\n").append(why, style="dim italic")
 
 
 def line(alert: Alert) -> Text:
