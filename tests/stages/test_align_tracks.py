@@ -270,3 +270,26 @@ def test_an_event_that_is_read_back_after_an_end_reactivates_its_track() -> None
     track.read_back(replace(a_ref(FRAMES), start=at(12), end=at(12), arrival=at(12)))
     assert track.state(at(12), Micros(5 * SECOND)) is TrackState.ACTIVE
     assert track.progress == at(12)
+
+
+def test_a_restart_that_finds_no_checkpoint_calls_nobody_silent_before_it_has_read_a_record() -> None:
+    """Killed before its first checkpoint: it knows windows that are out, and no clock."""
+    log = Log()
+    for session, pace in (("hall", Pace.LIVE), ("tape", Pace.RECORDED)):
+        log.event(AUDIO, 8.6, 8.7, arrival=10, session=session, pace=pace)
+    stood = [out for out in read_all(Aligner(SETTINGS, {}), log, at(40)) if isinstance(out, Window)]
+    aligner = Aligner(SETTINGS, {})
+    aligner.restore(list(enumerate(stood)), {})
+    assert list(aligner.tick({modality: Clock(arrival=Micros(0)) for modality in Modality}, at(40))) == []
+    late = log.event(FRAMES, 8.8, arrival=11, session="tape", pace=Pace.RECORDED)
+    revised = [
+        out for out in read_all(aligner, log, at(11)) if isinstance(out, Window) and late.origin in {ref.origin for ref in out.manifest}
+    ]
+    assert revised and all(window.revision == 1 and len(window.manifest) == 2 for window in revised)
+
+
+def read_all(aligner: Aligner, log: Log, now: Micros) -> list[object]:
+    """What comes of the whole log, at once."""
+    for item in sorted(log.all, key=lambda item: item.arrival):
+        assert aligner.push(item, item.arrival) == []
+    return list(aligner.tick({modality: Clock(arrival=now) for modality in Modality}, now))

@@ -367,7 +367,7 @@ class Session:
             track = self.track(ref.modality, ref.source)
             track.read_back(ref)
             self.last_arrival = max(self.last_arrival, ref.arrival)
-            self.first = min(self.first, ref.arrival)
+            self.first, self.last = min(self.first, ref.arrival), max(self.last, ref.arrival)
             refs[track, ref.id] = ref
             if not self.live:
                 self._base(ref)
