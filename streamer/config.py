@@ -205,7 +205,10 @@ class AlignSettings(Settings):
 
 
 class TranscribeSettings(Settings):
-    """Speech to text. `longest` bounds a segment; the filters say what counts as speech at all."""
+    """Speech to text. `longest` bounds a segment; the filters say what counts as speech at all.
+
+    `nice`: how far its process gives way to others of the machine (0: not). Words come after their windows anyway.
+    """
 
     longest: Duration = Micros(10 * SECOND)
     pause: Duration = Micros(500 * MILLISECOND)
@@ -214,6 +217,7 @@ class TranscribeSettings(Settings):
     min_log_probability: Annotated[float, Field(le=0)] = -1.0
     max_compression_ratio: Annotated[float, Field(gt=0)] = 2.4
     language: str | None = "en"
+    nice: Annotated[int, Field(ge=0, le=19)] = 5
 
 
 class InferSettings(Settings):

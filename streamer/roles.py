@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -118,6 +119,8 @@ def leaves(exc: BaseException) -> list[BaseException]:
 
 
 async def _serve(role: str, run: Callable[[Runtime], Awaitable[None]], config: Config, secrets: Mapping[str, str]) -> None:
+    if role == "transcribe":
+        os.nice(config.transcribe.nice)
     runtime = Runtime(config=config, metrics=Metrics(role), health=Health(), stop=asyncio.Event(), secrets=secrets)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
