@@ -112,11 +112,12 @@ def _counted(found: Removal, name: str, share_BC: Tensor) -> _Counted:
     token_BC = torch.where(_at(fall_BTC, decisive_BC) >= decides_BC, decisive_BC, surest_BC)
     fall_BC = _at(found.fall[name], token_BC)
     alone_BTC = alone_BTC.masked_fill(~mask_BT[:, :, None], float("-inf"))
+    alike_BC = (alone_BTC >= (ALIKE * alone_BTC.amax(1, keepdim=True)).clamp(min=SLIGHT)).sum(1)
     return _Counted(
-        token_BC=token_BC,
-        fall_BC=fall_BC,
-        left_BC=torch.sigmoid(found.logit_BC - fall_BC),
-        alike_BC=(alone_BTC >= (ALIKE * alone_BTC.amax(1, keepdim=True)).clamp(min=SLIGHT)).sum(1),
+        token_BC=token_BC.cpu(),
+        fall_BC=fall_BC.cpu(),
+        left_BC=torch.sigmoid(found.logit_BC - fall_BC).cpu(),
+        alike_BC=alike_BC.cpu(),
     )
 
 

@@ -1,8 +1,8 @@
 """Pictures made small, fast: what the person detector and the quality of a picture look at.
 
 The detector was trained on pictures resized bilinearly, whatever their proportions. Bilinear alone leaves pixels out where a picture is
-more than twice as large, so halves are taken first. Over 1.5 times that is still so in one direction at most. OpenCV's INTER_AREA leaves
-none out, and takes 6 to 8 times as long: as much as a seventh of the detector itself.
+more than twice as large, so halves are taken first, as often as both sides allow (of 1920 x 1080 it still leaves out every third column).
+OpenCV's INTER_AREA leaves none out, and takes 6 to 10 times as long: as much as a seventh of the detector itself.
 
 Shape key: H x W picture, S side of a square.
 """

@@ -46,7 +46,7 @@ FUSION = "head-2"
 LENGTH = Micros(round(profiles.WINDOW_S * SECOND))
 MOST_SOUNDS, MOST_QUOTES = 8, 8  # lines of evidence in one score
 QUOTE_FLOOR = 0.35  # similarity below which words are not quoted as evidence
-EXPLAINED, MOST_EXPLAINED = 0.2, 4  # probability from which a class is explained: the lowest threshold of the rules that ship; classes
+EXPLAINED, MOST_EXPLAINED = 0.15, 4  # probability from which a class is explained (no rule that ships has a lower threshold); classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

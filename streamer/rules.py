@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from streamer.config import Duration, Id, Settings, read_yaml, wrong_fields
 from streamer.errors import ConfigError
@@ -65,6 +65,12 @@ class Rule(Settings):
     upgrade: Upgrade | None = None
     needs: Annotated[tuple[Modality, ...] | None, Field(min_length=1, max_length=len(Modality))] = None
 
+    @field_validator("needs")
+    @classmethod
+    def _ordered(cls, needs: tuple[Modality, ...] | None) -> tuple[Modality, ...] | None:
+        """Each once, in one order: two that say the same are the same rule."""
+        return needs and tuple(sorted(set(needs)))
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.off_threshold is not None and self.off_threshold > self.threshold:
@@ -79,7 +85,7 @@ class Rule(Settings):
     @property
     def watched(self) -> str:
         """What its scores are held under: its class, and what a window must have to count."""
-        return "@".join([self.label, *sorted(set(self.needs or ()))])
+        return "@".join([self.label, *(self.needs or ())])
 
     @property
     def stays(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from streamer import ids
@@ -85,6 +86,13 @@ def scores(
 
 def mark(second: float, why: Silence = Silence.IDLE, *, pace: Pace = Pace.LIVE, session: SessionId = HOUSE) -> SessionMark:
     return SessionMark(session=session, at=at(second), why=why, pace=pace)
+
+
+def having(second: int, siren: float, *modalities: str, revision: int = 0) -> Scores:
+    """A window that has these modalities."""
+    one = scores(second, siren, revision=revision)
+    shares = {Modality(name): 1.0 for name in modalities}
+    return replace(one, classes={name: replace(each, contributions=shares) for name, each in one.classes.items()})
 
 
 def alert(number: int = 0, *, revision: int = 0, session: SessionId = HOUSE, text: str = "help me", **changes: Any) -> Alert:

@@ -118,6 +118,10 @@ def test_what_is_likely_is_explained_in_words_by_the_clock_and_nothing_else(bund
     assert "Without the words: nothing came." in told["siren"] and "threshold" not in told["siren"]
 
 
+def test_what_a_rule_that_ships_may_raise_is_explained() -> None:
+    assert min(rule.threshold for rule in load_rules().rules) >= EXPLAINED
+
+
 def test_a_window_scores_the_same_to_the_digit_whatever_it_is_batched_with(engine: Engine) -> None:
     pictures, sounds = engine.encode_frames([street(), pedestrians()]), engine.encode_audio(chunks("glass.flac")[:2])
     words = engine.encode_words(["somebody help me"])
@@ -177,7 +181,7 @@ def test_an_empty_street_is_told_from_one_with_people(bundled: Engine) -> None:
 
 def test_a_person_alone_raises_no_intrusion_whatever_is_missing(bundled: Engine) -> None:
     rule = next(each for each in load_rules().rules if each.id == "intrusion")
-    assert rule.needs == (Modality.FRAMES, Modality.AUDIO)
+    assert rule.needs == (Modality.AUDIO, Modality.FRAMES)
     refs = [a_ref(Modality.FRAMES, 0.5), a_ref(Modality.TRANSCRIPTS, 0.2), a_ref(Modality.AUDIO, 0)]
     features = [*bundled.encode_frames([pedestrians()]), *bundled.encode_words(["hello, how are you"]), *bundled.encode_audio([noise()])]
     for many in (1, 2, 3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -46,8 +47,12 @@ def test_what_the_rules_that_ship_say_of_themselves_was_measured_of_them_and_of_
     assert measured == {rule.id: (rule.threshold, own[rule.label]) for rule in load_rules().rules}
     assert {row["rule"] for row in record["rows"] if row["calibration, false an hour"] > 1} == {"glass-break", "gunshot", "scream"}
     text = (files("streamer") / "defaults" / "rules.yaml").read_text(encoding="utf-8")
+    beside = {name: " ".join(said.replace("#", " ").split()) for said, name in re.findall(r"((?:^  #.*\n)+)^  - id: (.+)$", text, re.M)}
     for row in record["rows"]:
-        assert f"{row['calibration']}" in text and f"{row['test']}" in text
+        for split in ("calibration", "test"):
+            rate = row[f"{split}, false an hour"]
+            wanted = [row[split], *([f"{rate:.1f}"] if rate else [])]
+            assert all(re.search(rf"(?<![\d.]){figure}(?![\d])", beside[row["rule"]]) for figure in wanted), (row["rule"], wanted)
 
 
 @pytest.mark.parametrize(

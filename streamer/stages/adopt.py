@@ -13,16 +13,16 @@ from collections.abc import Iterable
 
 from streamer.events import Alert, Micros
 from streamer.rules import RANK
-from streamer.stages.memory import Judged, RuleMemory, Sent, SessionMemory, Told
+from streamer.stages.memory import MAX_EXPLANATION, Judged, RuleMemory, Sent, SessionMemory, Told, cut
 
 
-def adopt(memory: SessionMemory, found: Iterable[Alert], hop: Micros, length: Micros) -> bool:
-    """Take over the revisions of one alert, in any order. False: all are known."""
+def adopt(memory: SessionMemory, found: Iterable[Alert], watched: str, hop: Micros, length: Micros) -> bool:
+    """Take over the revisions of one alert, in any order. `watched`: by its rule (`Rule.watched`). False: all are known."""
     told = sorted(found, key=lambda alert: alert.revision)
     last = told[-1]
-    mine = memory.rules.setdefault(last.rule, RuleMemory(judged=_judged(last, hop)))
+    mine = memory.rules.setdefault(last.rule, RuleMemory(judged=_judged(last, watched, hop)))
     if not mine.judged.digest:  # the rule was gone already
-        mine.judged = _judged(last, hop)
+        mine.judged = _judged(last, watched, hop)
     known = next((sent for sent in mine.sent if sent.id == last.id), None)
     if known and (
         known.revision > last.revision or (known.revision, known.state, known.told) == (last.revision, last.state, _told(known, last))
@@ -36,12 +36,12 @@ def adopt(memory: SessionMemory, found: Iterable[Alert], hop: Micros, length: Mi
     return True
 
 
-def _judged(told: Alert, hop: Micros) -> Judged:
+def _judged(told: Alert, watched: str, hop: Micros) -> Judged:
     """Of a rule that this state never knew: what its alert tells."""
     return Judged(
         digest=told.rules,
-        label=told.label,
-        second=told.label,
+        label=watched,
+        second=watched,
         threshold=told.threshold,
         stays=told.threshold,
         cooldown=Micros(0),
@@ -69,7 +69,7 @@ def _sent(first: Alert, last: Alert, length: Micros) -> Sent:
         contributions=dict(last.contributions),
         evidence=last.evidence,
         sources=tuple(last.sources),
-        explanation=last.explanation,
+        explanation=cut(last.explanation, MAX_EXPLANATION),
     )
 
 

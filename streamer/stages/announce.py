@@ -59,6 +59,8 @@ def retract(memory: SessionMemory, rule: Rule, sent: Sent, cause: Cause) -> Aler
     if seen:
         _show(memory, sent, sent.label, seen)
         sent.score = seen.scores.get(rule.watched, 0.0)
+        if not sent.score:  # it lacks what the rule needs: what its class scores is not why
+            sent.explanation = ""
     return say(memory, rule.id, sent, AlertState.RETRACTED, cause)
 
 
@@ -161,12 +163,14 @@ def _best(memory: SessionMemory, mine: RuleMemory, rule: Rule, episode: Episode)
 
 def _show(memory: SessionMemory, sent: Sent, label: str, seen: Seen) -> None:
     """Let the alert show a window. What is not held any more replaces nothing."""
-    sent.window = seen.id or ids.window_id(memory.session, seen.start, seen.end)
+    before, sent.window = sent.window, seen.id or ids.window_id(memory.session, seen.start, seen.end)
     sent.model, sent.calibrated, sent.peak_at = seen.model, seen.calibrated, seen.start
     if seen.detail:
         sent.contributions = seen.detail.contributions.get(label, {})
         sent.evidence, sent.sources = seen.detail.evidence, seen.detail.sources
         sent.explanation = seen.detail.explanations.get(label, "")
+    elif sent.window != before:
+        sent.explanation = ""
 
 
 def _quotes(memory: SessionMemory, sent: Sent, episode: Episode) -> tuple[QuoteEvidence, ...]:

@@ -120,11 +120,16 @@ class Decider:
         for told in by_id.values():
             last = told[-1]
             memory = self._sessions.setdefault(last.session, SessionMemory(session=last.session, arrival=last.at, pace=last.pace))
-            if adopt(memory, told, self._settings.hop, self._settings.length):
+            if adopt(memory, told, self._watched(last), self._settings.hop, self._settings.length):
                 memory.grown += sum(len(msgspec.json.encode(alert)) for alert in told)
                 self._lines.pop(last.session, None)
                 changed.add(last.session)
         return changed
+
+    def _watched(self, told: Alert) -> str:
+        """What the rule that sent it watched, as far as ours can tell."""
+        rule = self._rules.get(told.rule)
+        return rule.watched if rule and rule.label == told.label else told.label
 
     def review(self, session: SessionId) -> list[Alert]:
         """After `adopt`, where all records that the alerts are due to were judged: what these rules did not find is taken back.
@@ -336,7 +341,8 @@ def _floors(rules: Rules) -> dict[str, float]:
 
 def _strip(memory: SessionMemory) -> bool:
     """Drop the evidence of the session's last windows, and of its alerts. False: there was none."""
-    alerts = [sent for mine in memory.rules.values() for sent in mine.sent if sent.evidence != Evidence() or sent.sources]
+    every = (sent for mine in memory.rules.values() for sent in mine.sent)
+    alerts = [sent for sent in every if sent.evidence != Evidence() or sent.sources or sent.explanation]
     for start in list(memory.detailed):
         memory.blank(start)
     for sent in alerts:

@@ -80,7 +80,8 @@ class Line:
         """All windows of an alert without an episode were judged."""
         newest, hop = self.memory.newest, self.mine.judged.hop
         near = self.timeline.between(sent.start, sent.last)  # one of them may yet become long enough
-        return quiet or (newest is not None and newest > sent.last and all(episode.closed(newest, hop) for episode in near))
+        silent = quiet and self.memory.quiet is not None and sent.last <= self.memory.quiet
+        return silent or (newest is not None and newest > sent.last and all(episode.closed(newest, hop) for episode in near))
 
     def _take_back(self, sent: Sent, cause: Cause) -> Iterator[Alert]:
         """Before the edge these rules judge nothing: there it only ends."""

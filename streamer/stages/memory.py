@@ -3,7 +3,7 @@
 Laws:
 1. Of every window that may still be revised the start and the revision are held; its scores only where some rule may need them.
 2. Evidence is held for the `MAX_DETAILS` windows learned last and for the peak of every episode, each cut to `MAX_ITEMS` boxes,
-   sounds, quotes and origins and `MAX_QUOTE` characters a quote.
+   sounds, quotes and origins, `MAX_QUOTE` characters a quote and `MAX_EXPLANATION` an explanation.
 3. What does not fit is shed, evidence first, then the oldest windows; how much depends on the records alone, not on when it is saved.
 """
 

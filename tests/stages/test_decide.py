@@ -274,7 +274,7 @@ def test_a_peak_without_evidence_replaces_no_evidence() -> None:
     ]
     last = run(records, rules(), Decider(rules(), wide))[-1]
     assert (last.state, last.score, last.window) == (AlertState.RESOLVED, 0.8, scores(10).window)
-    assert last.contributions and last.sources and last.evidence.sounds and last.explanation
+    assert last.contributions and last.sources and last.evidence.sounds and last.explanation == "siren 0.8"
 
 
 def test_an_alert_says_whether_its_score_is_calibrated_and_what_it_rests_on() -> None:

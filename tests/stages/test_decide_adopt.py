@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from streamer.events import Alert, AlertState, Scores, SessionMark, Silence
 from streamer.rules import Rules
 from streamer.stages.decide import Decider
-from tests.builders_decide import HOUSE, SETTINGS, at, mark, rules, scores
+from streamer.stages.memory import MAX_EXPLANATION
+from tests import builders_decide as builders
+from tests.builders_decide import HOUSE, SETTINGS, at, having, mark, rules, scores
 
 Told = list[Scores | SessionMark]
 SCREAM = {"id": "long", "class": "scream", "threshold": 0.5, "cooldown": 0}
@@ -49,6 +51,41 @@ def test_what_new_rules_do_not_find_is_retracted() -> None:
     found = push(decider, [scores(10, 0.9), *QUIET, mark(30)], 2)
     assert said(behind) == [("siren", 0, "raised")] and said(found) == [("siren", 1, "retracted")]
     assert found[0].id == behind[0].id and found[0].at == at(1_002 + 1)
+
+
+def test_behind_a_silence_it_is_not_taken_back_before_its_windows_were_read() -> None:
+    """A late word for a window before the silence is an occasion; the alert is of windows after it."""
+    state, _, behind = killed(rules(threshold=0.45), [scores(10, 0.4), scores(11), mark(13)], [scores(20, 0.9), scores(21, 0.9)])
+    decider = successor(rules(), state, behind)
+    word = scores(10, 0.41, revision=1)
+    found = push(decider, [word, scores(20, 0.9), scores(21, 0.9), scores(22), scores(23)], 3)
+    assert said(behind) == [("siren", 0, "raised")] and said(found) == [("siren", 1, "resolved")]
+
+
+def test_what_its_rule_needs_is_taken_to_be_what_ours_needs() -> None:
+    """A state by rules that knew the class, and not this rule: windows that lack what it needs are no part of its alert."""
+    plain = {"id": "plain", "class": "siren", "threshold": 0.5, "cooldown": 0}
+    both = {"id": "both", "class": "siren", "cooldown": 0, "needs": ["audio", "frames"]}
+    early, late = (
+        [having(10, 0.95, "audio"), having(11, 0.95, "audio")],
+        [having(12, 0.6, "audio", "frames"), having(13, 0.6, "audio", "frames")],
+    )
+    first = Decider(rules(**plain), SETTINGS)
+    push(first, early)
+    second = Decider(rules(**both, threshold=0.4), SETTINGS)
+    second.restore(first.state(HOUSE))
+    behind = [alert for alert in push(second, late, 2) if alert.rule == "both"]
+    found = push(successor(rules(**both, threshold=0.45), first.state(HOUSE), behind), [*late, mark(20)], 2)
+    assert [(a.rule, a.start, a.score) for a in behind] == [("both", at(12), 0.6)]
+    assert {(a.start, a.score) for a in found if a.rule == "both"} == {(at(12), 0.6)} and {a.id for a in found if a.rule == "both"} == {
+        behind[0].id
+    }
+
+
+def test_what_it_says_for_itself_is_no_longer_than_may_be() -> None:
+    decider = Decider(rules(), SETTINGS)
+    decider.adopt([builders.alert(explanation="x" * 50_000)])
+    assert len(decider.state(HOUSE)) < 5 * MAX_EXPLANATION
 
 
 def test_it_is_retracted_at_the_mark_where_nothing_follows() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 
-from streamer.events import Alert, Modality, Scores, SessionMark, Severity
+from streamer.events import Alert, Scores, SessionMark, Severity
 from streamer.rules import Rules
 from streamer.stages.decide import Decider
-from tests.builders_decide import HOUSE, SETTINGS, at, mark, rules, scores
+from tests.builders_decide import HOUSE, SETTINGS, at, having, mark, rules, scores
 
 SCREAM = {"id": "other", "class": "scream", "threshold": 0.5, "cooldown": 0}
 Part = tuple[Rules, list[Scores | SessionMark]]
@@ -34,13 +33,6 @@ def said(alerts: Iterable[Alert]) -> list[tuple[str, str]]:
     return [(alert.rule, alert.state.value) for alert in alerts]
 
 
-def having(second: int, siren: float, *modalities: str, revision: int = 0) -> Scores:
-    """A window that has these modalities."""
-    one = scores(second, siren, revision=revision)
-    shares = {Modality(name): 1.0 for name in modalities}
-    return replace(one, classes={name: replace(each, contributions=shares) for name, each in one.classes.items()})
-
-
 def test_a_window_that_lacks_what_a_rule_needs_counts_as_0_for_that_rule_alone() -> None:
     both = {"id": "both", "class": "siren", "threshold": 0.4, "cooldown": 0, "needs": ["audio", "frames"]}
     alone = [having(10, 0.9, "frames"), having(11, 0.9, "audio", "transcripts"), having(12, 0.0, "frames", "audio")]
@@ -57,7 +49,12 @@ def test_a_revision_that_brings_what_was_needed_raises_and_one_without_it_takes_
     assert said(found) == [("siren", "raised")]
     less = [having(10, 0.9, "frames", revision=1), having(11, 0.0, "audio")]
     found = told((which, [having(10, 0.9, "frames", "audio")]), (which, less))
-    assert said(found) == [("siren", "raised"), ("siren", "retracted")] and found[-1].score == 0.0
+    assert said(found) == [("siren", "raised"), ("siren", "retracted")] and (found[-1].score, found[-1].explanation) == (0.0, "")
+
+
+def test_in_what_order_needs_are_named_makes_no_other_rule() -> None:
+    one, other = rules(needs=["audio", "frames", "audio"]), rules(needs=["frames", "audio"])
+    assert one.digest == other.digest and one.rules[0].watched == other.rules[0].watched
 
 
 def test_an_open_episode_goes_on_when_its_rule_needs_more_from_now_on() -> None:
