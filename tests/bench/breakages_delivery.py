@@ -183,7 +183,7 @@ RULES = (
         "decide: nothing stays open",
         "what other rules sent is not taken over",
         STAGES + "decide.py",
-        "            if adopt(memory, told, self._settings.hop, self._settings.length):",
+        "            if adopt(memory, told, self._watched(last), self._settings.hop, self._settings.length):",
         "            if False:",
         DECIDER,
     ),

@@ -128,7 +128,7 @@ class WindowState:
         if latest > 0:
             lacking = not mine <= theirs
         elif latest == 0:  # two records under one revision: whoever reads keeps the first
-            lacking = mine != theirs
+            lacking = waits or mine != theirs
         else:
             lacking = waits or not theirs <= mine
         if not self.out:
