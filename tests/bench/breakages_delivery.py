@@ -51,6 +51,14 @@ RULES = (
         SOURCE,
     ),
     Mutant(
+        "law 3",
+        "who restarts without a checkpoint calls all silent that he knows",
+        STAGES + "align/session.py",
+        "self.first, self.last = min(self.first, ref.arrival), max(self.last, ref.arrival)",
+        "self.first = min(self.first, ref.arrival)",
+        ("tests/stages/test_align_tracks.py",),
+    ),
+    Mutant(
         "single writer",
         "what another wrote is not taken over",
         AGENTS + "align.py",
@@ -65,8 +73,14 @@ RULES = (
         "        if positions.get(WINDOWS, 0) > lane.end + (1 << 40):",
         (*ALIGNER, "tests/agents/test_align_guarantee.py"),
     ),
+    Mutant("merge", "two records under one revision count as one", STAGES + "align/windows.py", "waits or mine != theirs", "False"),
     Mutant(
-        "merge", "two records under one revision count as one", STAGES + "align/windows.py", "lacking = mine != theirs", "lacking = False"
+        "merge: what waits",
+        "what stands twice under a revision that is taken counts as out",
+        STAGES + "align/windows.py",
+        "            lacking = waits or mine != theirs\n",
+        "            lacking = mine != theirs\n",
+        ("tests/stages/test_align.py",),
     ),
     Mutant(
         "merge: what waits",
