@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STAGES, AGENTS = "streamer/stages/", "streamer/agents/"
-UNITS = tuple(f"tests/stages/test_align{part}.py" for part in ("", "_tracks", "_gap", "_stale"))
+UNITS = tuple(f"tests/stages/test_align{part}.py" for part in ("", "_merge", "_tracks", "_gap", "_stale"))
 ALIGNER = (*UNITS, "tests/simulator", "tests/stages/test_align_laws.py")
 
 

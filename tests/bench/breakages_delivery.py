@@ -80,7 +80,7 @@ RULES = (
         STAGES + "align/windows.py",
         "            lacking = waits or mine != theirs\n",
         "            lacking = mine != theirs\n",
-        ("tests/stages/test_align.py",),
+        ("tests/stages/test_align_merge.py",),
     ),
     Mutant(
         "merge: what waits",

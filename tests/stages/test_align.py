@@ -26,7 +26,7 @@ from streamer.stages.align.windows import MOST_EVENTS
 from streamer.stages.times import EARLIEST, LATEST
 from streamer.stages.wire import write_window
 from streamer.topology import TOPIC
-from tests.stages.align_streams import AUDIO, FRAMES, NOON, SETTINGS, TRANSCRIPTS, Driver, Log, at, ref
+from tests.stages.align_streams import AUDIO, FRAMES, NOON, SETTINGS, TRANSCRIPTS, Driver, Log, at
 
 
 def street(until: int, *, audio: bool = True, session: str = "hall") -> Log:
@@ -330,31 +330,6 @@ def test_nobody_becomes_known_by_what_is_late() -> None:
     outputs = [output for item in log.all for output in aligner.push(item, item.arrival)]
     assert len(outputs) == 5
     assert len(aligner._sessions[SessionId("hall")].tracks) == 1
-
-
-def test_an_old_revision_that_shows_up_again_does_not_hide_what_is_still_lacking() -> None:
-    log = Log()
-    first, second = log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
-    window = next(w for w in read(Driver(street(4))) if isinstance(w, Window) and w.start == at(0))
-    stood = [replace(window, revision=n, manifest=(ref(event),)) for n, event in ((0, first), (1, second), (0, second))]
-    aligner = Aligner(SETTINGS, {})
-    aligner.restore(enumerate(stood), {})
-    (mended,) = [output for output in aligner.tick({}, at(0)) if isinstance(output, Window)]
-    assert (mended.revision, set(mended.manifest)) == (2, {ref(first), ref(second)})
-
-
-def test_what_stands_twice_under_a_taken_revision_is_still_lacking() -> None:
-    """A replaced worker wrote its revision 0 behind ours, and once more when no acknowledgement came: who reads keeps ours."""
-    log = Log()
-    first, second = log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
-    window = next(w for w in read(Driver(street(4))) if isinstance(w, Window) and w.start == at(0))
-    stood = [replace(window, manifest=tuple(map(ref, events))) for events in ([first], [first, second], [first, second])]
-    for seen_before in (0, 1):
-        aligner = Aligner(SETTINGS, {})
-        aligner.restore(list(enumerate(stood))[: len(stood) - seen_before], {})
-        aligner.merge(list(enumerate(stood))[len(stood) - seen_before :])
-        (mended,) = [output for output in aligner.tick({}, at(0)) if isinstance(output, Window)]
-        assert (mended.revision, set(mended.manifest)) == (1, {ref(first), ref(second)})
 
 
 def test_windows_of_another_length_stay_as_they_are() -> None:
