@@ -152,7 +152,7 @@ def _shown(moment: Moment, name: str, clock: Clock) -> str:
 
 
 def _relative(second: float) -> str:
-    return f"at {second:.1f} s" if second >= 0 else f"from {-second:.1f} s before"
+    return f"at {second + 0.0:.1f} s" if second >= 0 else f"from {-second:.1f} s before"
 
 
 def _by_the_clock(start: float) -> Clock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streamer.events import Window
+from streamer.events import Clock, Modality, Window
 from streamer.stages.align import Aligner
 from tests.stages.align_streams import FRAMES, SETTINGS, Driver, Log, at, ref
 from tests.stages.test_align import read, street
@@ -33,3 +33,20 @@ def test_what_stands_twice_under_a_taken_revision_is_still_lacking() -> None:
         aligner.merge(list(enumerate(stood))[len(stood) - seen_before :])
         (mended,) = [output for output in aligner.tick({}, at(0)) if isinstance(output, Window)]
         assert (mended.revision, set(mended.manifest)) == (1, {ref(first), ref(second)})
+
+
+def test_a_window_is_not_forgotten_while_its_last_revision_is_unacknowledged() -> None:
+    """A replaced worker wrote another revision 1 before ours, which went out when the window's time was over."""
+    log = Log()
+    first, second = log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
+    window = next(w for w in read(Driver(street(4))) if isinstance(w, Window) and w.start == at(0))
+    clocks = {modality: Clock(arrival=at(300), caught_up=True) for modality in Modality}
+    aligner = Aligner(SETTINGS, {})
+    aligner.restore([(0, replace(window, manifest=(ref(first),)))], {})
+    assert aligner.push(second, second.arrival) == []
+    late = [out for out in aligner.tick(clocks, at(300)) if isinstance(out, Window) and out.start == at(0)]
+    assert [(out.revision, set(out.manifest)) for out in late] == [(1, {ref(first), ref(second)})]
+    aligner.merge([(1, replace(window, revision=1, manifest=(ref(first),)))])
+    aligner.written(late[0], 2)
+    (mended,) = [out for out in aligner.tick(clocks, at(300)) if isinstance(out, Window) and out.start == at(0)]
+    assert (mended.revision, set(mended.manifest)) == (2, {ref(first), ref(second)})

@@ -309,7 +309,7 @@ class Session:
     def forget_later(self) -> None:
         """Set the alarm: at which arrival clock at every topic's low-water something of this may be forgotten."""
         window = next(iter(self.windows.values()), None)
-        if self._still_to_be_silent or (window is not None and (window.start in self.pending or window.offset is None)):
+        if self._still_to_be_silent or (window is not None and (window.start in self.pending or window.offset is None or window.unwritten)):
             return  # not before it is written, or silent
         if window is not None and self.live:
             self.shared.forgetting.set(self.name, Micros(window.end + self.settings.horizon))
@@ -326,7 +326,7 @@ class Session:
         while self.windows and not self._still_to_be_silent:
             window = next(iter(self.windows.values()))
             over = not self.live or window.end + self.settings.horizon <= low
-            if not over or window.start in self.pending or window.offset is None:
+            if not over or window.start in self.pending or window.offset is None or window.unwritten:
                 return
             del self.windows[window.start]
             self.held -= len(window.refs)

@@ -58,9 +58,10 @@ class WindowState:
 
     `revision` is the next one to be emitted (0: not out). `held` names, by modality, the first record that is in the
     manifest and not yet emitted. `offset` is where the log holds what is out (None: nothing acknowledged).
+    `unwritten`: the last revision is not acknowledged.
     """
 
-    __slots__ = ("closed_by", "counts", "end", "held", "newest", "offset", "refs", "revision", "start", "words")
+    __slots__ = ("closed_by", "counts", "end", "held", "newest", "offset", "refs", "revision", "start", "unwritten", "words")
 
     def __init__(self, start: int, length: int) -> None:
         self.start = start
@@ -73,6 +74,7 @@ class WindowState:
         self.held: dict[Modality, Held] = {}
         self.newest = Micros(0)
         self.offset: int | None = None
+        self.unwritten = False
 
     @property
     def out(self) -> bool:
@@ -100,7 +102,7 @@ class WindowState:
 
     def revise(self, session: SessionId, pace: Pace, completeness: Mapping[Modality, Presence], trigger: Micros) -> Window:
         """The next revision, whole."""
-        revision, self.revision = self.revision, self.revision + 1
+        revision, self.revision, self.unwritten = self.revision, self.revision + 1, True
         self.release()
         return Window(
             id=window_id(session, Micros(self.start), Micros(self.end)),
