@@ -103,8 +103,8 @@ LAWS = (
         "law 4: whole revisions",
         "a revision holds only what is new",
         STAGES + "align/windows.py",
-        "        revision, self.revision = self.revision, self.revision + 1\n        self.release()\n",
-        "        revision, self.revision = self.revision, self.revision + 1\n"
+        "        revision, self.revision, self.unwritten = self.revision, self.revision + 1, True\n        self.release()\n",
+        "        revision, self.revision, self.unwritten = self.revision, self.revision + 1, True\n"
         "        if revision and self.held:\n"
         "            first = min(held.offset for held in self.held.values())\n"
         "            self.refs = {key: ref for key, ref in self.refs.items() if ref.origin.offset >= first}\n"
