@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streamer.events import Clock, Modality, Window
+from streamer.events import Clock, Event, Modality, Window
 from streamer.stages.align import Aligner
 from tests.stages.align_streams import FRAMES, SETTINGS, Driver, Log, at, ref
 from tests.stages.test_align import read, street
 
 
-def test_an_old_revision_that_shows_up_again_does_not_hide_what_is_still_lacking() -> None:
+def two_frames() -> tuple[Event, Event, Window]:
+    """Two events, and a window that could hold them."""
     log = Log()
-    first, second = log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
     window = next(w for w in read(Driver(street(4))) if isinstance(w, Window) and w.start == at(0))
+    return log.event(FRAMES, 0.2), log.event(FRAMES, 0.4), window
+
+
+def test_an_old_revision_that_shows_up_again_does_not_hide_what_is_still_lacking() -> None:
+    first, second, window = two_frames()
     stood = [replace(window, revision=n, manifest=(ref(event),)) for n, event in ((0, first), (1, second), (0, second))]
     aligner = Aligner(SETTINGS, {})
     aligner.restore(enumerate(stood), {})
@@ -23,9 +28,7 @@ def test_an_old_revision_that_shows_up_again_does_not_hide_what_is_still_lacking
 
 def test_what_stands_twice_under_a_taken_revision_is_still_lacking() -> None:
     """A replaced worker wrote its revision 0 behind ours, and once more when no acknowledgement came: who reads keeps ours."""
-    log = Log()
-    first, second = log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
-    window = next(w for w in read(Driver(street(4))) if isinstance(w, Window) and w.start == at(0))
+    first, second, window = two_frames()
     stood = [replace(window, manifest=tuple(map(ref, events))) for events in ([first], [first, second], [first, second])]
     for seen_before in (0, 1):
         aligner = Aligner(SETTINGS, {})
@@ -37,9 +40,7 @@ def test_what_stands_twice_under_a_taken_revision_is_still_lacking() -> None:
 
 def test_a_window_is_not_forgotten_while_its_last_revision_is_unacknowledged() -> None:
     """A replaced worker wrote another revision 1 before ours, which went out when the window's time was over."""
-    log = Log()
-    first, second = log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
-    window = next(w for w in read(Driver(street(4))) if isinstance(w, Window) and w.start == at(0))
+    first, second, window = two_frames()
     clocks = {modality: Clock(arrival=at(300), caught_up=True) for modality in Modality}
     aligner = Aligner(SETTINGS, {})
     aligner.restore([(0, replace(window, manifest=(ref(first),)))], {})
