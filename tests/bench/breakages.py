@@ -187,8 +187,15 @@ LAWS = (
         "law 9: forgotten",
         "windows are never forgotten",
         STAGES + "align/session.py",
-        "while self.windows and not self._still_to_be_silent:",
+        "while self.windows and not self._still_to_be_silent():",
         "while False:",
+    ),
+    Mutant(
+        "law 9: the end",
+        "the furthest window is forgotten while others stay",
+        STAGES + "align/session.py",
+        "return next(iter(self.windows)) == self.furthest",
+        "return len(self.windows) == 1",
     ),
     Mutant(
         "recorded: end marks",

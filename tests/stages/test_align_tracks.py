@@ -30,6 +30,11 @@ def read(driver: Driver) -> None:
     driver.tick()
 
 
+def read_at(driver: Driver, second: float) -> None:
+    driver.now = at(second)
+    read(driver)
+
+
 def test_a_source_too_many_is_refused_with_its_reason_and_the_others_go_on() -> None:
     log = Log()
     for number in range(MOST_TRACKS + 5):
@@ -293,3 +298,25 @@ def read_all(aligner: Aligner, log: Log, now: Micros) -> list[object]:
     for item in sorted(log.all, key=lambda item: item.arrival):
         assert aligner.push(item, item.arrival) == []
     return list(aligner.tick({modality: Clock(arrival=now) for modality in Modality}, now))
+
+
+def test_a_restart_marks_silence_where_a_session_ended_though_windows_of_late_events_were_opened_since() -> None:
+    """They are younger in the log, and earlier in time: the furthest window may not be forgotten before them."""
+    log = Log()
+    driver = Driver(log)
+    log.event(FRAMES, 5)
+    read_at(driver, 9)
+    log.event(FRAMES, 3.5, arrival=13)  # in time, just so; it opens windows of its own
+    read_at(driver, 14)
+    late = log.event(FRAMES, 4.9, arrival=17)  # it shows that the camera lives
+    for modality in (AUDIO, TRANSCRIPTS):
+        log.mark(modality, 17, session="yard")
+    read_at(driver, 18)
+    read_at(driver, 18)
+    opened = [window.start for window in driver.windows if isinstance(window, Window)]
+    assert opened == [at(4), at(5), at(2), at(3)] and list(driver.late) == [late.origin]
+    driver.checkpoint()
+    driver.resume()
+    driver.run()
+    marks = [record.at for record in driver.windows if isinstance(record, SessionMark) and record.session == HALL]
+    assert marks == [at(5), at(5)]

@@ -42,7 +42,7 @@ class Session:
     `touched`: something was heard since the last look; `due`: the next tick looks. `silence`: the mark that was last emitted,
     None once something new came. `end_marks`: where a recorded session's end marks stand, until it has ended.
     `bases`: of a recorded session, each modality's first event as the log has it (offset, start). `missing`: what is expected
-    and has shown nothing. `held`: references in its windows; `full`: too many of them, as of the last look.
+    and has shown nothing. `held`: references in its windows; `full`: too many of them, as of the last look. `furthest`: its latest window.
     """
 
     def __init__(self, name: SessionId, pace: Pace, expected: tuple[Modality, ...], shared: Shared) -> None:
@@ -57,11 +57,10 @@ class Session:
         self.pending: dict[int, WindowState] = {}
         self.end_marks: dict[Modality, Held] = {}
         self.bases: dict[Modality, tuple[int, Micros]] = {}
-        self.watermark = LONG_AGO
-        self.floor = LONG_AGO
+        self.watermark = self.floor = LONG_AGO
+        self.furthest: int = LONG_AGO
         self.first = NEVER
-        self.last = LONG_AGO
-        self.last_arrival = LONG_AGO
+        self.last = self.last_arrival = LONG_AGO
         self.touched = self.due = False
         self.held = 0
         self.full = False
@@ -185,6 +184,7 @@ class Session:
 
     def _open(self, start: int) -> WindowState:
         window = self.windows[start] = WindowState(start, self.settings.length)
+        self.furthest = max(self.furthest, start)
         self.shared.tally.open_windows += 1
         return window
 
@@ -201,7 +201,7 @@ class Session:
         closing = [(window, closed_by) for window in self.pending.values() if (closed_by := self._closes(window, why))]
         if closing:
             standing = standing_of(states)
-            for window, closed_by in sorted(closing, key=_start):
+            for window, closed_by in sorted(closing, key=lambda row: row[0].start):
                 yield self._emit(window, closed_by, self._trigger(window, closed_by, before, reached.top), standing)
         if why and why is not self.silence and states:
             self.silence = why
@@ -309,7 +309,9 @@ class Session:
     def forget_later(self) -> None:
         """Set the alarm: at which arrival clock at every topic's low-water something of this may be forgotten."""
         window = next(iter(self.windows.values()), None)
-        if self._still_to_be_silent or (window is not None and (window.start in self.pending or window.offset is None or window.unwritten)):
+        if self._still_to_be_silent() or (
+            window is not None and (window.start in self.pending or window.offset is None or window.unwritten)
+        ):
             return  # not before it is written, or silent
         if window is not None and self.live:
             self.shared.forgetting.set(self.name, Micros(window.end + self.settings.horizon))
@@ -323,7 +325,7 @@ class Session:
         """
         if not self.live and not low >= self._over():
             return
-        while self.windows and not self._still_to_be_silent:
+        while self.windows and not self._still_to_be_silent():
             window = next(iter(self.windows.values()))
             over = not self.live or window.end + self.settings.horizon <= low
             if not over or window.start in self.pending or window.offset is None or window.unwritten:
@@ -336,10 +338,12 @@ class Session:
             self.floor = max(self.floor, Micros(window.end))
             yield window.offset
 
-    @property
     def _still_to_be_silent(self) -> bool:
-        """The last window of a live session stays until a mark says that it is silent: else a restart would not know that one is due."""
-        return self.live and self.silence is None and len(self.windows) == 1
+        """The furthest window of a live session stays until a mark says that it is silent: else a restart would not know where it ended."""
+        if not self.live or self.silence is not None or not self.windows:
+            return False
+        self.furthest = self.furthest if self.furthest in self.windows else max(self.windows)  # forgotten behind a silence
+        return next(iter(self.windows)) == self.furthest
 
     def finished(self, low: Micros) -> bool:
         """Whether nothing of this session needs to be remembered."""
@@ -394,7 +398,3 @@ class Session:
         if mark.why is Silence.END:
             for track in self.tracks.values():
                 track.progress, track.ended = mark.at, True
-
-
-def _start(row: tuple[WindowState, ClosedBy]) -> int:
-    return row[0].start
