@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from transformers.utils import logging as transformers_logging
 
+from models.bench.fast import SIZES
 from models.bench.machine import DTYPES, chosen
-from models.bench.report import text, write
-from models.bench.run import CPU, CUDA, QUICK, Asked, measured
+from models.bench.report import Findings, text, write
+from models.bench.run import CPU, CUDA, QUICK, Asked, Effort, crowd, measured
 
+MOST_WORKERS = 64
 _HELP = """\
 How fast the models are on this machine: random weights, made-up events, no Kafka, no network.
 It needs torch, torchaudio, transformers and numpy, and nothing else.
@@ -31,6 +34,8 @@ examples:
   python -m models.bench --json bench.json            the device at hand: bfloat16 and graphs on CUDA, float32 on a CPU
   python -m models.bench --compile                    also what torch.compile would give (minutes; needs a C++ compiler)
   python -m models.bench --device cuda --no-graphs    without captured graphs, to see what they give
+  python -m models.bench --device cuda --workers 8    loads for one process, and then for eight that share the device
+  python -m models.bench --rows 64 --compile          batches of 64 alone
 
 exit status: 0; 1 where the fast way is not equal to the plain one; 2 where what was asked for is not there
 """
@@ -45,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of the encoders, the fast way; auto: bfloat16 on CUDA")
     made.add_argument("--threads", type=int, default=1, help="of torch on the CPU (default 1, as the engine)")
     made.add_argument("--compile", action="store_true", help="measure torch.compile beside the fast way")
+    made.add_argument(
+        "--rows", type=int, nargs="+", metavar="N", help="sizes of batches that networks are measured at (default: by device)"
+    )
+    made.add_argument("--workers", type=int, default=1, metavar="N", help="offer loads to so many processes too (default 1)")
     made.add_argument("--no-graphs", action="store_true", help="no captured CUDA graphs")
     made.add_argument("--no-pinned", action="store_true", help="no pinned memory for transfers")
     made.add_argument("--no-channels-last", action="store_true", help="convolutions keep their maps as PyTorch does by default")
@@ -55,21 +64,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def asked(options: argparse.Namespace) -> Asked:
-    """From options to what is run. ValueError where the device is not there."""
+    """From options to what is run. ValueError where the device is not there, or a number is out of its range."""
     device = chosen(options.device)
+    if not 1 <= options.workers <= MOST_WORKERS:
+        raise ValueError(f"--workers {options.workers}: 1 to {MOST_WORKERS}")
     if options.processor_time and device == "cuda":
         raise ValueError("--processor-time: a GPU's time is not the processor's; use it with --device cpu")
     auto = "bfloat16" if device == "cuda" else "float32"
     return Asked(
         device=device,
         dtype=DTYPES[auto if options.dtype == "auto" else options.dtype],
-        effort=QUICK if options.quick else CUDA if device == "cuda" else CPU,
+        effort=_effort(QUICK if options.quick else CUDA if device == "cuda" else CPU, options.rows),
         graphs=not options.no_graphs,
         pinned=not options.no_pinned,
         channels_last=not options.no_channels_last,
         compile_with="inductor" if options.compile else None,
         processor_time=options.processor_time,
+        workers=options.workers,
     )
+
+
+def _effort(effort: Effort, rows: Sequence[int] | None) -> Effort:
+    if rows and not all(1 <= each <= SIZES[-1] for each in rows):
+        raise ValueError(f"--rows {' '.join(map(str, rows))}: 1 to {SIZES[-1]}")
+    return replace(effort, sizes=tuple(sorted(set(rows)))) if rows else effort
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,13 +99,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{exc}\n")
         return 2
     torch.set_num_threads(options.threads)
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
+    torch.backends.cudnn.allow_tf32 = False
     transformers_logging.disable_progress_bar()
     found = measured(wanted)
+    if wanted.workers > 1:
+        _kept(found, options.json)  # the processes may yet fail
+        found = crowd(found, wanted)
     sys.stdout.write(text(found) + "\n")
-    if options.json:
-        write(found, options.json)
+    _kept(found, options.json)
     return 0 if all(each.holds for each in found.equal) else 1
+
+
+def _kept(found: Findings, path: Path | None) -> None:
+    if path:
+        write(found, path)
 
 
 if __name__ == "__main__":

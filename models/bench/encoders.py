@@ -25,7 +25,7 @@ from torch.nn import functional
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
-from models import quality
+from models import pictures, quality
 from models.audioset import TABLE, SoundClasses
 from models.bench.fast import Fast, Plan
 from models.bench.networks import People, Sound, Words, in_precision, made
@@ -46,7 +46,7 @@ LENGTHS = (16, 32, 64, 128)
 ON_CPU = 1
 """Pictures in one forward of a CPU: more at once take longer for each, as with the shipped detector (models/persons.py)."""
 OPENCV = importlib.util.find_spec("cv2") is not None
-"""Without it the quality of pictures is left out: zeros, and no time."""
+"""Without it the quality of pictures is left out (zeros, and no time), and pictures go to the device in their own size."""
 _VOCABULARY = 30_522  # of BERT, uncased
 _FIRST, _LAST, _WORD = 101, 102, 1_000
 _PIECE = re.compile(r"\w+|[^\w\s]")
@@ -81,13 +81,14 @@ class PeopleEncoder:
 
     @torch.inference_mode()
     def _some(self, images: Sequence[NDArray[np.uint8]]) -> list[Seen]:
-        found = self._network(torch.from_numpy(np.stack(images)).to(self._device))
+        smalls = [pictures.smaller(image) for image in images] if OPENCV else images
+        found = self._network(torch.from_numpy(np.stack(smalls)).to(self._device))
         chance_NK, box_NK4 = (each.cpu().numpy() for each in found)
-        return [_seen(*each) for each in zip(images, chance_NK, box_NK4, strict=True)]
+        return [_seen(*each) for each in zip(images, smalls, chance_NK, box_NK4, strict=True)]
 
 
-def _seen(image_HW3: NDArray[np.uint8], chance_K: NDArray[np.float32], box_K4: NDArray[np.float32]) -> Seen:
-    measured_Q = quality.of_picture(image_HW3) if OPENCV else np.zeros(len(quality.PICTURE), np.float32)
+def _seen(image_HW3: NDArray[np.uint8], small_SS3: NDArray[np.uint8], chance_K: NDArray[np.float32], box_K4: NDArray[np.float32]) -> Seen:
+    measured_Q = quality.of_picture(image_HW3, small_SS3) if OPENCV else np.zeros(len(quality.PICTURE), np.float32)
     return Seen(chances={"person": float(chance_K[0])}, boxes_N5=np.column_stack([box_K4, chance_K]), quality_Q=measured_Q)
 
 

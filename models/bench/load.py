@@ -1,5 +1,7 @@
 """How long windows wait at a given load: sessions send whether or not anybody keeps up (an open loop).
 
+`offered` is one process; `Crowd` is several on one device, as several infer workers are, each with its share of the sessions.
+
 Laws:
 1. A window's latency runs from the moment it is due to the moment its batch is done: waiting for others counts.
 2. Sessions are spread evenly over a hop; what is due is served together, the oldest first, at most `most` at a time.
@@ -22,9 +24,13 @@ LIMIT = float(HOP)  # seconds; a window that takes longer is late for the next o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """`sessions` offered for `seconds`. Latencies in seconds. `behind`: windows never served. `batch`: windows served together, mean."""
+    """`sessions` offered for `seconds`. Latencies in seconds. `behind`: windows never served. `batch`: windows served together, mean.
+
+    `workers`: processes that shared the sessions.
+    """
 
     sessions: int
+    workers: int
     seconds: float
     windows: int
     p50: float
@@ -38,6 +44,15 @@ class Load:
         return not self.behind and self.p99 <= LIMIT
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """By one process: seconds that each window waited, how many were due, and in how many batches those that were served went."""
+
+    latencies: Sequence[float]
+    windows: int
+    batches: int
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Seconds now, and how to wait. Another one in tests."""
@@ -47,8 +62,29 @@ class Clock:
 
 
 def offered(serve: Serve, sessions: int, seconds: int, *, most: int, clock: Clock | None = None) -> Load:
-    """Of that many sessions, for that many hops."""
-    clock = clock or Clock()
+    """Of that many sessions, for that many hops, to this process."""
+    return load_of([served(serve, sessions, seconds, most=most, clock=clock or Clock())], sessions, seconds)
+
+
+def load_of(parts: Sequence[Served], sessions: int, seconds: int) -> Load:
+    """What the processes that shared the sessions served, as one."""
+    latencies = [latency for part in parts for latency in part.latencies]
+    windows = sum(part.windows for part in parts)
+    p50, p99 = (percentile(latencies, share) for share in (0.5, 0.99))
+    return Load(
+        sessions=sessions,
+        workers=len(parts),
+        seconds=seconds * HOP,
+        windows=windows,
+        p50=p50,
+        p99=p99,
+        batch=len(latencies) / max(1, sum(part.batches for part in parts)),
+        behind=windows - len(latencies),
+    )
+
+
+def served(serve: Serve, sessions: int, seconds: int, *, most: int, clock: Clock) -> Served:
+    """The open loop itself."""
     due = [(hop * HOP + session * HOP / sessions, (session, hop)) for hop in range(seconds) for session in range(sessions)]
     latencies: list[float] = []
     batches, at, start = 0, 0, clock.now()
@@ -61,16 +97,7 @@ def offered(serve: Serve, sessions: int, seconds: int, *, most: int, clock: Cloc
         done = clock.now() - start
         latencies += [done - when for when, _ in ready]
         at, batches = at + len(ready), batches + 1
-    p50, p99 = (percentile(latencies, share) for share in (0.5, 0.99))
-    return Load(
-        sessions=sessions,
-        seconds=seconds * HOP,
-        windows=len(due),
-        p50=p50,
-        p99=p99,
-        batch=len(latencies) / max(1, batches),
-        behind=len(due) - at,
-    )
+    return Served(latencies=latencies, windows=len(due), batches=batches)
 
 
 def _ready(due: Sequence[tuple[float, tuple[int, int]]], at: int, now: float, most: int) -> Sequence[tuple[float, tuple[int, int]]]:

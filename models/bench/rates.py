@@ -14,14 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.bench.encoders import LENGTHS, Judging, parts_of
+from models.bench.encoders import LENGTHS, OPENCV, Judging, parts_of
 from models.bench.fast import Fast, Plan
 from models.bench.machine import raced
-from models.bench.networks import People, Sound, Words, flops, in_precision, made
+from models.bench.networks import SIDE, People, Sound, Words, flops, in_precision, made
 from models.bench.pipeline import HEIGHT, WIDTH
 from models.fusion.windows import Windows
 from models.head import FusionHead
 from models.yamnet import PATCH_SAMPLES
+
+INPUT = (SIDE, SIDE) if OPENCV else (HEIGHT, WIDTH)
+"""Pixels of a picture as the network is given it: the host makes it small where it can, as the engine does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ def subjects(head: FusionHead, windows: Windows) -> Mapping[str, Subject]:
     generator = torch.Generator().manual_seed(0)
     return {
         "pictures": Subject(
-            make=lambda: made(People, 0), inputs=(torch.randint(0, 256, (1, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator),)
+            make=lambda: made(People, 0), inputs=(torch.randint(0, 256, (1, *INPUT, 3), dtype=torch.uint8, generator=generator),)
         ),
         "sound": Subject(make=lambda: made(Sound, 1), inputs=(torch.randn(1, PATCH_SAMPLES, generator=generator) * 0.1,)),
         "words": Subject(

@@ -121,12 +121,13 @@ def _wholes(found: Findings) -> Iterator[str]:
 
 
 def _loads(found: Findings) -> Iterator[str]:
-    yield f"\nLoad, the fast way, one process; a session has a window a second. Held: p99 within {LIMIT:g} s and nothing left."
+    yield f"\nLoad, the fast way; a session has a window a second. Held: p99 within {LIMIT:g} s and nothing left."
     yield from table(
-        ("sessions", "seconds", "p50 ms", "p99 ms", "together", "left", "held"),
+        ("sessions", "processes", "seconds", "p50 ms", "p99 ms", "together", "left", "held"),
         [
             (
                 str(one.sessions),
+                str(one.workers),
                 f"{one.seconds:g}",
                 f"{1e3 * one.p50:.0f}",
                 f"{1e3 * one.p99:.0f}",

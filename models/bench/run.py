@@ -6,11 +6,12 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 
+from models.bench.crowd import crowded
 from models.bench.encoders import OPENCV
 from models.bench.fast import SIZES, Plan
 from models.bench.load import Load, offered
@@ -48,13 +49,13 @@ class Effort:
 
 QUICK = Effort(products=(256,), sizes=(2,), runs=1, alone=1, together=2, hops=1, seconds=1, shares=(0.5,))
 CPU = Effort(products=(512, 1_024, 2_048), sizes=(1, 8, 32), runs=5, alone=4, together=16, hops=5, seconds=10)
-CUDA = Effort(products=(2_048, 4_096, 8_192), sizes=(1, 8, 64, 256), runs=7, alone=8, together=256, hops=7, seconds=10)
+CUDA = Effort(products=(2_048, 4_096, 8_192), sizes=(1, 4, 16, 64, 256), runs=7, alone=8, together=256, hops=7, seconds=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What to run. `compile_with`: a backend of torch.compile to measure beside, or None. `processor_time`: of this process, instead of
-    the wall's; the loads stay on the wall's.
+    the wall's; the loads stay on the wall's. `workers`: processes to share the loads, after this one has had them alone.
     """
 
     device: str
@@ -65,16 +66,17 @@ class Asked:
     channels_last: bool = True
     compile_with: str | None = None
     processor_time: bool = False
+    workers: int = 1
 
     @property
     def plan(self) -> Plan:
-        """Of the fast way."""
+        """Of the fast way. On CUDA it has no other shapes than those measured: cuDNN takes seconds to prepare for each of them."""
         most = max(self.effort.sizes)
-        sizes = tuple(dict.fromkeys((*(size for size in SIZES if size < most), *sorted(self.effort.sizes))))
+        between = () if self.device == "cuda" else tuple(size for size in SIZES if size < most)
         return Plan(
             device=self.device,
             dtype=self.dtype,
-            sizes=tuple(sorted(sizes)),
+            sizes=tuple(sorted({*between, *self.effort.sizes})),
             graphs=self.graphs,
             pinned=self.pinned,
             channels_last=self.channels_last,
@@ -122,6 +124,13 @@ def measured(asked: Asked) -> Findings:
         loads=loads,
         left_out=left_out(),
     )
+
+
+def crowd(found: Findings, asked: Asked) -> Findings:
+    """That run with the loads of several processes too; each offered as many times as much."""
+    sessions = offers(found.wholes[-1].per_second * asked.workers, asked.effort.shares)
+    more = _told(f"load of {asked.workers} processes", lambda: crowded(asked.plan, asked.workers, sessions, asked.effort.seconds))
+    return replace(found, loads=[*found.loads, *more])
 
 
 def loaded(bench: Bench, per_second: float, effort: Effort) -> list[Load]:

@@ -8,7 +8,7 @@ fast     batched, in few shapes, in the chosen precision, on captured graphs whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -74,18 +74,22 @@ class Bench:
         return Pipeline(self.ways[way], self.head, self.scene, self.plan.clock)
 
 
-def prepared(plan: Plan) -> Bench:
-    """Everything built and warm."""
+WAYS = ("alone", "batched", "fast float32", "fast")
+
+
+def prepared(plan: Plan, ways: Sequence[str] = WAYS) -> Bench:
+    """Those ways, built and warm."""
     scene, judging = Scene(), head()
     engine = plain(plan.device, judging)
     windows = windows_of(Pipeline(engine, judging, scene).gathered(one_hop(SPEECH_EVERY + 1, 0)))
     judging.standard.fit(windows)
     batched = replace(engine, judge=plainly(plan.device, judging))
-    ways = {"alone": replace(batched, alone=True), "batched": batched}
-    if plan.dtype != torch.float32:
-        ways["fast float32"] = _warmed(fast(replace(plan, dtype=torch.float32), judging), judging, windows)
-    ways["fast"] = _warmed(fast(plan, judging), judging, windows)
-    return Bench(plan=plan, head=judging, scene=scene, windows=windows, ways=ways)
+    plans = {"fast float32": replace(plan, dtype=torch.float32), "fast": plan}
+    if plan.dtype == torch.float32:
+        del plans["fast float32"]  # is the fast way itself
+    built = {"alone": replace(batched, alone=True), "batched": batched}
+    built |= {way: _warmed(fast(each, judging), judging, windows) for way, each in plans.items() if way in ways}
+    return Bench(plan=plan, head=judging, scene=scene, windows=windows, ways={way: built[way] for way in ways if way in built})
 
 
 def _warmed(parts: Parts, judging: FusionHead, windows: Windows) -> Parts:

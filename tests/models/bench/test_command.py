@@ -26,6 +26,12 @@ def test_a_gpu_is_not_timed_by_the_processor(capsys: pytest.CaptureFixture[str],
     assert "use it with --device cpu" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [["--workers", "0"], ["--workers", "65"], ["--rows", "0"], ["--rows", "8", "257"]])
+def test_a_number_out_of_its_range_is_said_and_nothing_runs(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--device", "cpu", *given]) == 2
+    assert f"{given[0]} " in capsys.readouterr().err
+
+
 def test_help_says_what_is_measured_and_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

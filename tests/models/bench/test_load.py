@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.bench.load import Clock, offered, percentile
+from models.bench.crowd import crowded
+from models.bench.fast import Plan
+from models.bench.load import Clock, Served, load_of, offered, percentile
 
 
 class Time:
@@ -63,3 +65,21 @@ def test_a_session_s_windows_come_in_their_order_and_each_once() -> None:
 def test_a_percentile_is_one_of_the_values(share: float, wanted: int) -> None:
     assert percentile([float(value) for value in range(100, 0, -1)], share) == wanted
     assert percentile([], share) == 0.0
+
+
+def test_processes_that_share_the_sessions_are_told_as_one() -> None:
+    fast, slow = Served(latencies=[0.1] * 4, windows=4, batches=2), Served(latencies=[0.9] * 2, windows=6, batches=1)
+    found = load_of([fast, slow], sessions=5, seconds=2)
+    assert (found.sessions, found.workers, found.windows, found.behind, found.batch) == (5, 2, 10, 4, 2.0)
+    assert (found.p50, found.p99) == (0.1, 0.9) and not found.held
+
+
+def test_two_processes_serve_every_session_that_is_offered() -> None:
+    (found,) = crowded(Plan(sizes=(1, 2)), 2, [3], 1)
+    assert (found.sessions, found.workers, found.windows, found.behind) == (3, 2, 3, 0)
+    assert 0 < found.p50 <= found.p99
+
+
+def test_a_process_that_cannot_be_built_is_said_and_nobody_waits() -> None:
+    with pytest.raises(RuntimeError, match="a worker of the benchmark ended"):
+        crowded(Plan(device="nowhere", sizes=(1,)), 1, [1], 1)
