@@ -48,7 +48,7 @@ def parts(engine: live.FusionEngine, encoders: Encoders, batches: Batches, fused
 def _detector(encoders: Encoders, pictures: Sequence[Any]) -> Iterator[tuple[str, Work]]:
     session = encoders.images._session
     for picture in pictures:
-        yield "bare: person detector", partial(session.run, persons._OUTPUTS, {persons._INPUT: smaller(picture)[None]})
+        yield "bare: person detector", partial(session.run, persons.OUTPUTS, {persons.INPUT: smaller(picture)[None]})
 
 
 def _yamnet(encoders: Encoders, sounds: Sequence[Any]) -> Iterator[tuple[str, Work]]:

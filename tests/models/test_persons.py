@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
 
+import av
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from models.features import Array
 from models.packages import PackageError
-from models.persons import ASSET, MOST, PersonDetector, to_boxes
+from models.persons import ASSET, FLOOR, MOST, PersonDetector, inside, to_boxes
+from models.pictures import smaller
 from models.weights import check_file
+from streamer.stages.media import decode_image
+
+DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +37,47 @@ def test_noise_of_any_size_holds_no_person(detector: PersonDetector, shape: tupl
 
 def test_boxes_are_bounded_in_number_and_lie_inside_the_picture() -> None:
     corners = np.tile(np.array([-0.2, 0.1, 0.5, 1.3], np.float32), (100, 1))
-    boxes = to_boxes(corners, np.linspace(1, 0, 100, dtype=np.float32))
+    boxes = to_boxes(inside(corners, np.linspace(1, 0, 100, dtype=np.float32)))
     assert boxes.shape == (MOST, 5)
     np.testing.assert_allclose(boxes[0], [0.1, 0, 1, 0.5, 1])
     assert (np.diff(boxes[:, 4]) <= 0).all()
 
 
+def test_a_box_outside_the_picture_is_nobody() -> None:
+    corners = np.array([[0.1, 1.2, 0.4, 1.5], [0.1, 0.2, 0.4, 0.5]], np.float32)
+    np.testing.assert_allclose(inside(corners, np.array([0.9, 0.8], np.float32))[:, 4], [0.0, 0.8])
+
+
 def test_an_altered_file_is_refused() -> None:
     with pytest.raises(PackageError, match="missing or altered"):
         check_file(ASSET, "0" * 64)
+
+
+def as_exported() -> Callable[[NDArray[np.uint8]], tuple[float, Array]]:
+    """The file's own graph, with its loops, as it was run before: the chance, and left, top, right, bottom, confidence of its boxes."""
+    session = onnxruntime.InferenceSession(str(ASSET), providers=["CPUExecutionProvider"])
+
+    def detect(image_HW3: NDArray[np.uint8]) -> tuple[float, Array]:
+        (corners_N4,), (confidence_N,) = session.run(
+            ["detection_boxes:0", "detection_scores:0"], {"image_tensor:0": smaller(image_HW3)[None]}
+        )
+        kept = np.flatnonzero(confidence_N >= FLOOR)[:MOST]
+        boxes = np.column_stack([corners_N4[kept][:, [1, 0, 3, 2]].clip(0.0, 1.0), confidence_N[kept]])
+        return float(confidence_N.max()), boxes.astype(np.float32)
+
+    return detect
+
+
+def test_without_its_loops_the_network_says_the_same_to_the_bit(detector: PersonDetector) -> None:
+    wanted, people = as_exported(), 0
+    street = decode_image((DEMO / "street.jpg").read_bytes(), 34_000_000)
+    stretched = [street, street[:, ::-1], street[: len(street) // 2], np.tile(street, (1, 3, 1)), street // 4, 255 - street]
+    noise = np.random.default_rng(1).integers(0, 256, (400, 500, 3), np.uint8)
+    with av.open(str(DEMO / "pedestrians.mp4")) as clip:
+        walking = [frame.to_ndarray(format="rgb24") for frame in islice(clip.decode(video=0), 0, 60, 5)]
+    for image in [*stretched, *walking, noise]:
+        (seen,), (chance, boxes) = detector([np.ascontiguousarray(image)]), wanted(np.ascontiguousarray(image))
+        assert seen.chances["person"] == chance
+        np.testing.assert_array_equal(seen.boxes_N5, boxes)
+        people += len(boxes)
+    assert people > 10
