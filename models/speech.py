@@ -3,7 +3,11 @@
 Both are deterministic: the detector carries its state from `reset` on and nothing else, Whisper decodes at temperature 0
 without memory of earlier segments (its default list of temperatures samples, and then the same sound gives other words).
 
-Shape key: S samples.
+Whisper's encoder was trained on 30 s and always computes as much; most of it is padding where a segment has a few seconds. So a short
+sound is heard over a shorter context, with the padding that the network was trained on. Where a voice's words go round in circles
+there, it is heard again over the whole 30 s, and what comes of that counts.
+
+Shape key: S samples, M mel bands, F frames.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ctranslate2 import StorageView
 from faster_whisper import WhisperModel
 from faster_whisper.transcribe import Segment
 from faster_whisper.vad import get_vad_model
@@ -23,6 +28,14 @@ from models.features import Array
 STEP = 512  # samples, 32 ms at 16 kHz
 _CONTEXT = 64  # samples of the step before that Silero wants in front
 _STATE = (1, 1, 128)
+WHOLE = 3_000  # frames of 10 ms: the 30 s of Whisper's encoder
+CONTEXT = 1_200  # frames: what it hears of a short sound
+_SPARE = 100  # frames of padding that a short sound leaves, to say where it ends
+_HOP = 160  # samples in a frame
+_FAINTEST = -1.5  # what silence is in features: (log10 1e-10 + 4) / 4 ...
+_RANGE = 2.0  # ... but never further than 80 dB below the loudest: 8 / 4
+_REPETITIVE = 2.4  # compression ratio of words that go round in circles, as in OpenAI's decoder
+_NOBODY = 0.5  # chance of no speech above which it is not worth another try
 
 
 class SileroVad:
@@ -61,24 +74,48 @@ class Spoken:
     compression_ratio: float
 
 
+class _Near(WhisperModel):
+    """The same weights, hearing no further than `context` frames. It changes nothing of the whole one, and keeps no state."""
+
+    def __init__(self, whole: WhisperModel, context: int) -> None:
+        self.__dict__.update(vars(whole))
+        self._whole, self._context = whole, context
+
+    def encode(self, features_MF: Array) -> StorageView:
+        """Features come padded to WHOLE with zeros: a hiss. In training that was silence (OpenAI's `log_mel_spectrogram`): here too."""
+        features_MF = features_MF[..., : self._context].copy()
+        heard = int(np.flatnonzero(features_MF.any(axis=0)).max(initial=-1)) + 1
+        features_MF[:, heard:] = max(_FAINTEST, float(features_MF.max()) - _RANGE)
+        return self._whole.encode(features_MF)
+
+
 class Whisper:
     """Whisper in CTranslate2's format, from a local folder, int8, one thread."""
 
-    def __init__(self, model: WhisperModel, *, language: str | None) -> None:
-        self._model = model
+    def __init__(self, model: WhisperModel, *, language: str | None, context: int = CONTEXT) -> None:
+        self._whole, self._near = model, _Near(model, context)
+        self._short = (context - _SPARE) * _HOP if context < WHOLE else 0  # samples
         self._language = language
 
     @classmethod
-    def load(cls, folder: Path, *, language: str | None = "en", device: str = "cpu") -> Whisper:
-        """`language` None: told by the model, segment by segment."""
+    def load(cls, folder: Path, *, language: str | None = "en", device: str = "cpu", context: int = CONTEXT) -> Whisper:
+        """`language` None: told by the model, segment by segment. `context` WHOLE: everything is heard over 30 s, once."""
         compute = "int8" if device == "cpu" else "int8_float16"
         model = WhisperModel(str(folder), device=device, compute_type=compute, cpu_threads=1, num_workers=1, local_files_only=True)
-        return cls(model, language=language)
+        return cls(model, language=language, context=context)
 
     def transcribe(self, sound_S: Array) -> Spoken:
         """One segment (float32, 16 kHz, mono). Blocking; the same sound gives the same words. Nothing is filtered here."""
-        segments, info = self._model.transcribe(
-            np.asarray(sound_S, np.float32),
+        sound_S = np.asarray(sound_S, np.float32)
+        if len(sound_S) <= self._short:
+            spoken = self._hear(self._near, sound_S)
+            if spoken.compression_ratio <= _REPETITIVE or spoken.no_speech > _NOBODY:
+                return spoken
+        return self._hear(self._whole, sound_S)
+
+    def _hear(self, model: WhisperModel, sound_S: Array) -> Spoken:
+        segments, info = model.transcribe(
+            sound_S,
             language=self._language,
             temperature=0.0,
             beam_size=5,
