@@ -103,8 +103,8 @@ LAWS = (
         "law 4: whole revisions",
         "a revision holds only what is new",
         STAGES + "align/windows.py",
-        "        revision, self.revision, self.unwritten = self.revision, self.revision + 1, True\n        self.release()\n",
-        "        revision, self.revision, self.unwritten = self.revision, self.revision + 1, True\n"
+        "        self.revision += 1\n        self.release()\n",
+        "        self.revision += 1\n"
         "        if revision and self.held:\n"
         "            first = min(held.offset for held in self.held.values())\n"
         "            self.refs = {key: ref for key, ref in self.refs.items() if ref.origin.offset >= first}\n"
@@ -189,6 +189,20 @@ LAWS = (
         STAGES + "align/session.py",
         "while self.windows and not self._still_to_be_silent():",
         "while False:",
+    ),
+    Mutant(
+        "law 9: settled",
+        "a window is forgotten before its last revision is acknowledged",
+        STAGES + "align/windows.py",
+        "return self.offset if self.unwritten is None else None",
+        "return self.offset",
+    ),
+    Mutant(
+        "law 9: replaced workers",
+        "a window whose revisions another worker wrote further is never forgotten",
+        STAGES + "align/aligner.py",
+        "if output.revision == window.unwritten:",
+        "if output.revision + 1 == window.revision:",
     ),
     Mutant(
         "law 9: the end",

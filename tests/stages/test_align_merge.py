@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streamer.events import Clock, Event, Modality, Window
+from streamer.events import Clock, Event, Modality, SessionMark, Window
 from streamer.stages.align import Aligner
 from tests.stages.align_streams import FRAMES, SETTINGS, Driver, Log, at, ref
 from tests.stages.test_align import read, street
@@ -51,3 +51,20 @@ def test_a_window_is_not_forgotten_while_its_last_revision_is_unacknowledged() -
     aligner.written(late[0], 2)
     (mended,) = [out for out in aligner.tick(clocks, at(300)) if isinstance(out, Window) and out.start == at(0)]
     assert (mended.revision, set(mended.manifest)) == (2, {ref(first), ref(second)})
+
+
+def test_a_window_whose_revisions_a_replaced_worker_wrote_further_is_forgotten_once_ours_is_acknowledged() -> None:
+    log = Log()
+    log.event(FRAMES, 0.2), log.event(FRAMES, 0.4)
+    aligner = Aligner(SETTINGS, {})
+    for event in log.all:
+        assert aligner.push(event, event.arrival) == []
+    caught_up = {modality: Clock(arrival=at(5), caught_up=True) for modality in Modality}
+    ours = [output for output in aligner.tick(caught_up, at(5)) if isinstance(output, Window | SessionMark)]
+    theirs = [replace(ours[0], manifest=ours[0].manifest[:1]), replace(ours[0], revision=1)]
+    aligner.merge(enumerate(theirs))  # they stand before ours, and the later one is whole
+    for _ in range(3):
+        for offset, output in enumerate(ours, 2):
+            aligner.written(output, offset)
+        ours = list(aligner.tick({modality: Clock(arrival=at(300), caught_up=True) for modality in Modality}, at(300)))
+    assert (ours, aligner.tally.held_events, aligner.oldest_out()) == ([], 0, None)

@@ -226,7 +226,8 @@ class Aligner:
             window = session.windows.get(output.start)
             if window is None:
                 return
-            window.unwritten = window.unwritten and output.revision + 1 < window.revision
+            if output.revision == window.unwritten:
+                window.unwritten = None
             if window.offset is not None and window.start in session.pending:
                 return  # what stands at the older offset is still needed
             if window.offset is not None:

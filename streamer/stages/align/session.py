@@ -309,9 +309,7 @@ class Session:
     def forget_later(self) -> None:
         """Set the alarm: at which arrival clock at every topic's low-water something of this may be forgotten."""
         window = next(iter(self.windows.values()), None)
-        if self._still_to_be_silent() or (
-            window is not None and (window.start in self.pending or window.offset is None or window.unwritten)
-        ):
+        if self._still_to_be_silent() or (window is not None and (window.start in self.pending or window.settled is None)):
             return  # not before it is written, or silent
         if window is not None and self.live:
             self.shared.forgetting.set(self.name, Micros(window.end + self.settings.horizon))
@@ -328,7 +326,8 @@ class Session:
         while self.windows and not self._still_to_be_silent():
             window = next(iter(self.windows.values()))
             over = not self.live or window.end + self.settings.horizon <= low
-            if not over or window.start in self.pending or window.offset is None or window.unwritten:
+            offset = window.settled
+            if not over or window.start in self.pending or offset is None:
                 return
             del self.windows[window.start]
             self.held -= len(window.refs)
@@ -336,7 +335,7 @@ class Session:
             for track, _ in window.refs:
                 track.held -= 1
             self.floor = max(self.floor, Micros(window.end))
-            yield window.offset
+            yield offset
 
     def _still_to_be_silent(self) -> bool:
         """The furthest window of a live session stays until a mark says that it is silent: else a restart would not know where it ended."""

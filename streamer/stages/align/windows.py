@@ -58,7 +58,7 @@ class WindowState:
 
     `revision` is the next one to be emitted (0: not out). `held` names, by modality, the first record that is in the
     manifest and not yet emitted. `offset` is where the log holds what is out (None: nothing acknowledged).
-    `unwritten`: the last revision is not acknowledged.
+    `unwritten`: the last revision that went out from here, while it is not acknowledged.
     """
 
     __slots__ = ("closed_by", "counts", "end", "held", "newest", "offset", "refs", "revision", "start", "unwritten", "words")
@@ -74,12 +74,17 @@ class WindowState:
         self.held: dict[Modality, Held] = {}
         self.newest = Micros(0)
         self.offset: int | None = None
-        self.unwritten = False
+        self.unwritten: int | None = None
 
     @property
     def out(self) -> bool:
         """Whether a first revision was emitted."""
         return self.revision > 0
+
+    @property
+    def settled(self) -> int | None:
+        """Where the log holds what is out; None while something that went out is not acknowledged."""
+        return self.offset if self.unwritten is None else None
 
     def crowded(self, modality: Modality, words: int) -> bool:
         """Whether one more has no place. Each modality has one order in the log, so a replay refuses the same events."""
@@ -102,7 +107,8 @@ class WindowState:
 
     def revise(self, session: SessionId, pace: Pace, completeness: Mapping[Modality, Presence], trigger: Micros) -> Window:
         """The next revision, whole."""
-        revision, self.revision, self.unwritten = self.revision, self.revision + 1, True
+        revision = self.unwritten = self.revision
+        self.revision += 1
         self.release()
         return Window(
             id=window_id(session, Micros(self.start), Micros(self.end)),
