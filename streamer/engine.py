@@ -26,6 +26,7 @@ from models.verdict import Verdict, judge, probability_written, share_written
 from streamer.config import InferSettings, TranscribeSettings
 from streamer.errors import ConfigError
 from streamer.events import (
+    MILLISECOND,
     SECOND,
     Box,
     ClassScore,
@@ -245,8 +246,9 @@ class _Whisper:
 
 def open_recognizer(settings: TranscribeSettings, home: Path | None) -> Recognizer:
     """Whisper from the verified local folder, on the CPU. Raises ConfigError where its weights are missing."""
+    frames = settings.context // (20 * MILLISECOND) * 2  # of 10 ms; the encoder takes them in pairs
     with _translated():
-        return _Whisper(speech.Whisper.load(weights.locate(home, "whisper"), language=settings.language))
+        return _Whisper(speech.Whisper.load(weights.locate(home, "whisper"), language=settings.language, context=frames))
 
 
 def open_vad() -> Vad:

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
+from ctranslate2 import StorageView
+from faster_whisper import WhisperModel
 
 from models import packages
 from models.classes import LABELS
@@ -223,6 +225,20 @@ def test_a_call_for_help_is_understood_and_quoted_whole(home: Path, bundled: Eng
     assert judgement.classes["call_for_help"].probability > threshold_of("call-for-help")
     assert judgement.classes["spoken_threat"].probability < threshold_of("spoken-threat")
     assert judgement.evidence.quotes[0].text == heard.text
+
+
+@pytest.mark.parametrize(("context", "seconds"), [("12s", 12), ("7.51s", 7.5), ("30s", 30)])
+def test_whisper_hears_as_much_as_it_is_told_to(home: Path, monkeypatch: pytest.MonkeyPatch, context: str, seconds: float) -> None:
+    seen, encode = [], WhisperModel.encode
+
+    def noting(model: WhisperModel, features: np.ndarray) -> StorageView:
+        seen.append(features.shape[-1] / 100)
+        return encode(model, features)
+
+    monkeypatch.setattr(WhisperModel, "encode", noting)
+    settings = TranscribeSettings.model_validate({"context": context})
+    assert open_recognizer(settings, home).transcribe(np.concatenate(chunks("moment.flac"))).text
+    assert seen[0] == seconds
 
 
 def test_polite_words_raise_nothing(home: Path, bundled: Engine) -> None:
