@@ -207,7 +207,7 @@ class AlignSettings(Settings):
 class TranscribeSettings(Settings):
     """Speech to text. `longest` bounds a segment; the filters say what counts as speech at all.
 
-    `context`: how much Whisper hears of what is at least a second shorter. 30 s, as it was trained, takes nearly four times as long.
+    `context`: how much Whisper hears of what is at least a second shorter. 30 s, as it was trained, takes three times as long.
     `nice`: how far its process gives way to others of the machine (0: not). Words come after their windows anyway.
     """
 

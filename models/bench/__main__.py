@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.bench.fast import SIZES
 from models.bench.machine import DTYPES, chosen
-from models.bench.report import Findings, text, write
+from models.bench.report import text, write
 from models.bench.run import CPU, CUDA, QUICK, Asked, Effort, crowd, measured
 
 MOST_WORKERS = 64
@@ -37,7 +37,8 @@ examples:
   python -m models.bench --device cuda --workers 8    loads for one process, and then for eight that share the device
   python -m models.bench --rows 64 --compile          batches of 64 alone
 
-exit status: 0; 1 where the fast way is not equal to the plain one; 2 where what was asked for is not there
+exit status: 0; 1 where the fast way is not equal to the plain one; 2 where what was asked for is not there; 3 where one of several
+processes failed: what this one measured is told and written
 """
 
 
@@ -101,18 +102,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.allow_tf32 = False
     transformers_logging.disable_progress_bar()
-    found = measured(wanted)
+    found, failed = measured(wanted), ""
     if wanted.workers > 1:
-        _kept(found, options.json)  # the processes may yet fail
-        found = crowd(found, wanted)
+        try:
+            found = crowd(found, wanted)
+        except RuntimeError as exc:
+            failed = f"{exc}\n"
     sys.stdout.write(text(found) + "\n")
-    _kept(found, options.json)
+    sys.stderr.write(failed)
+    if options.json:
+        write(found, options.json)
+    if failed:
+        return 3
     return 0 if all(each.holds for each in found.equal) else 1
-
-
-def _kept(found: Findings, path: Path | None) -> None:
-    if path:
-        write(found, path)
 
 
 if __name__ == "__main__":

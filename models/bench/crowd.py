@@ -6,8 +6,8 @@ One process cannot fill a GPU: what the host does for a window (quality of pictu
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -26,10 +26,10 @@ _PATIENCE = 300.0  # seconds, to build and warm up, and for an answer after a lo
 
 
 class Crowd:
-    """`workers` processes, warm after `with`. RuntimeError where one of them ends or does not answer."""
+    """`workers` processes, warm after `with`. RuntimeError where one of them ends or does not answer; then all are ended."""
 
     def __init__(self, plan: Plan, workers: int) -> None:
-        self._plan = replace(plan, sizes=tuple(size for size in plan.sizes if size <= MOST))
+        self._plan = replace(plan, sizes=tuple(size for size in plan.sizes if size <= MOST) or (MOST,))
         self._workers = workers
         self._pipes: list[Connection] = []
         self._ends = ExitStack()
@@ -45,8 +45,12 @@ class Crowd:
             self._ends.callback(process.terminate)
             self._ends.callback(ours.close)
             self._pipes.append(ours)
-        for pipe in self._pipes:
-            _answer(pipe, _PATIENCE)
+        try:
+            for pipe in self._pipes:
+                _answer(pipe, _PATIENCE)
+        except BaseException:
+            self._ends.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None) -> None:
@@ -57,18 +61,25 @@ class Crowd:
         shares = [sessions // self._workers + (at < sessions % self._workers) for at in range(self._workers)]
         busy = [(pipe, share) for pipe, share in zip(self._pipes, shares, strict=True) if share]
         for pipe, share in busy:
-            pipe.send((share, seconds))
+            with _said():
+                pipe.send((share, seconds))
         return load_of([_answer(pipe, _PATIENCE + 2 * seconds) for pipe, _ in busy], sessions, seconds)
 
 
 def _answer(pipe: Connection, patience: float) -> Served:
-    try:
+    with _said():
         if pipe.poll(patience):
             found: Served = pipe.recv()
             return found
-    except EOFError as exc:
-        raise RuntimeError("a worker of the benchmark ended; what it said is above") from exc
     raise RuntimeError(f"a worker of the benchmark gave no answer in {patience:g} s")
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError) as exc:
+        raise RuntimeError("a worker of the benchmark ended; what it said is above") from exc
 
 
 def _work(pipe: Connection, plan: Plan, threads: int) -> None:
@@ -82,7 +93,7 @@ def _work(pipe: Connection, plan: Plan, threads: int) -> None:
         try:
             pipe.send(said)
             sessions, seconds = pipe.recv()
-        except (EOFError, BrokenPipeError):
+        except (EOFError, OSError):
             return
         pipeline = bench.pipeline("fast")
         pipeline.step(one_hop(1, -1))

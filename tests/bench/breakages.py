@@ -191,6 +191,13 @@ LAWS = (
         "while False:",
     ),
     Mutant(
+        "law 9: late for ever",
+        "a camera of which only late events come is waited for",
+        STAGES + "align/session.py",
+        "stuck = self.live and reached.least",
+        "stuck = not self.live and reached.least",
+    ),
+    Mutant(
         "law 9: settled",
         "a window is forgotten before its last revision is acknowledged",
         STAGES + "align/windows.py",

@@ -2,7 +2,7 @@
 
 Words: telephone prompts of one voice with their published transcripts, as they are and in real noise; and real sounds in which nobody
 speaks. The same sounds in one run, contestants in turns. A word error rate counts what `verdict` lets through: a refused segment
-lacks all its words. Intervals: clips drawn again 2,000 times; a clip's conditions stay together. Nothing here was seen in training.
+lacks all its words. Intervals: clips drawn again 2,000 times; a clip's conditions stay together. Nothing of ours was trained on them.
 """
 
 from __future__ import annotations

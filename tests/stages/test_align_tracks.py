@@ -320,3 +320,22 @@ def test_a_restart_marks_silence_where_a_session_ended_though_windows_of_late_ev
     driver.run()
     marks = [record.at for record in driver.windows if isinstance(record, SessionMark) and record.session == HALL]
     assert marks == [at(5), at(5)]
+
+
+def test_a_camera_of_which_only_late_events_come_is_silent_in_the_end_and_holds_up_no_restart() -> None:
+    """Its clock stepped back for good; beside it another place goes on. Told once, and forgotten."""
+    log = Log()
+    driver = Driver(log)
+    for second in range(100):
+        log.event(FRAMES, second, session="yard")
+        log.event(AUDIO, second, second + 1, session="yard")
+        log.event(FRAMES, second if second < 20 else second / 2, arrival=second, name=f"frame {second}")
+        read(driver)
+        driver.checkpoint()
+    marks = [record for record in driver.windows if isinstance(record, SessionMark)]
+    assert [(mark.session, mark.why) for mark in marks] == [("hall", Silence.IDLE)] and marks[0].at >= at(19)
+    assert len(driver.late) > 50 and HALL not in driver.aligner._sessions
+    assert driver.saved.oldest >= len(driver.windows) - 15
+    log.event(FRAMES, 100)  # put right
+    read(driver)
+    assert HALL in driver.aligner._sessions

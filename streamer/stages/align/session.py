@@ -37,7 +37,7 @@ from streamer.stages.align.windows import MOST_EVENTS, MOST_WORDS, Held, RefKey,
 
 
 class Session:
-    """All state of one watched place. `first` and `last` are arrival clocks.
+    """All state of one watched place. `first` and `last` are arrival clocks, and `learnt`: when a record last told something new.
 
     `touched`: something was heard since the last look; `due`: the next tick looks. `silence`: the mark that was last emitted,
     None once something new came. `end_marks`: where a recorded session's end marks stand, until it has ended.
@@ -60,7 +60,7 @@ class Session:
         self.watermark = self.floor = LONG_AGO
         self.furthest: int = LONG_AGO
         self.first = NEVER
-        self.last = self.last_arrival = LONG_AGO
+        self.last = self.last_arrival = self.learnt = LONG_AGO
         self.touched = self.due = False
         self.held = 0
         self.full = False
@@ -75,7 +75,7 @@ class Session:
         track = self.tracks.get((modality, source))
         if reason := self._lateness(event, clock):
             if track is not None:  # it lives; but nobody becomes known by what is late
-                self._see(track, event.end, event.arrival, clock)
+                self._see(track, event.end, event.arrival, clock, late=True)
             return late(event, clock, reason)
         if track is None:
             if len(self.tracks) >= MOST_TRACKS:
@@ -123,7 +123,7 @@ class Session:
         self.held += len(starts)
         tally.held_events += len(starts)
         tally.aligned[modality] += 1
-        self.silence = None
+        self.silence, self.learnt = None, self.last
         if not self.live:
             self._base(ref)
 
@@ -148,13 +148,13 @@ class Session:
             self.missing = tuple(one for one in self.missing if one is not modality)
         return found
 
-    def _see(self, track: TrackClock, until: Micros, arrival: Micros, clock: Micros, *, final: bool = False) -> None:
-        if track.see(until, arrival, clock, final=final):
-            self.silence = None
+    def _see(self, track: TrackClock, until: Micros, arrival: Micros, clock: Micros, *, final: bool = False, late: bool = False) -> None:
         if clock < self.first:
             self.first = clock
         if clock > self.last:
             self.last = clock
+        if track.see(until, arrival, clock, final=final) and not late:
+            self.silence, self.learnt = None, self.last
         if arrival > self.last_arrival:
             self.last_arrival = arrival
 
@@ -282,7 +282,8 @@ class Session:
         ended = bool(states) and all(state is TrackState.ENDED for state in states.values())
         if reached.least - self.last >= self.settings.session_end:  # not even a recording is waited for: it would hold up the partition
             return Silence.END if (ended and not waiting) or self.silence is Silence.END else Silence.IDLE
-        if waiting or TrackState.ACTIVE in states.values():
+        stuck = self.live and reached.least - self.learnt >= self.settings.horizon + self.settings.session_end  # nothing but late ones
+        if not stuck and (waiting or TrackState.ACTIVE in states.values()):
             return None
         if ended:
             heard = self.live or self.expected or any(track.modality in self.settings.wait_for for track in states)
@@ -326,8 +327,7 @@ class Session:
         while self.windows and not self._still_to_be_silent():
             window = next(iter(self.windows.values()))
             over = not self.live or window.end + self.settings.horizon <= low
-            offset = window.settled
-            if not over or window.start in self.pending or offset is None:
+            if not over or window.start in self.pending or (offset := window.settled) is None:
                 return
             del self.windows[window.start]
             self.held -= len(window.refs)
@@ -352,8 +352,9 @@ class Session:
         """The arrival clock at which a silent session is over."""
         if self.silence is None:
             return NEVER
-        abandoned = not self.live and self.silence is Silence.IDLE
-        return Micros(self.last + (self.settings.recorded_span if abandoned else self.settings.session_end))
+        if self.live:
+            return Micros(self.learnt + self.settings.session_end)
+        return Micros(self.last + (self.settings.recorded_span if self.silence is Silence.IDLE else self.settings.session_end))
 
     def release_end_marks(self) -> None:
         """They need not be read again."""
@@ -385,7 +386,7 @@ class Session:
             self.pending[known.start] = known
         self.held += len(known.refs) - before
         tally.held_events += len(known.refs) - before
-        self.silence = None
+        self.silence, self.learnt = None, self.last
         return known
 
     def adopt_mark(self, mark: SessionMark) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,6 +33,19 @@ def test_a_gpu_is_not_timed_by_the_processor(capsys: pytest.CaptureFixture[str],
 def test_a_number_out_of_its_range_is_said_and_nothing_runs(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--device", "cpu", *given]) == 2
     assert f"{given[0]} " in capsys.readouterr().err
+
+
+def test_where_a_process_fails_what_was_measured_is_told_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a worker of the benchmark ended")
+
+    monkeypatch.setattr("models.bench.run.crowded", fails)
+    assert main(["--device", "cpu", "--quick", "--workers", "2", "--json", str(tmp_path / "found.json")]) == 3
+    told = capsys.readouterr()
+    assert "Sessions held" in told.out and "a worker of the benchmark ended" in told.err
+    assert json.loads((tmp_path / "found.json").read_text())["loads"]
 
 
 def test_help_says_what_is_measured_and_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.bench.crowd import crowded
+from models.bench.crowd import MOST, Crowd, crowded
 from models.bench.fast import Plan
 from models.bench.load import Clock, Served, load_of, offered, percentile
 
@@ -83,3 +83,7 @@ def test_two_processes_serve_every_session_that_is_offered() -> None:
 def test_a_process_that_cannot_be_built_is_said_and_nobody_waits() -> None:
     with pytest.raises(RuntimeError, match="a worker of the benchmark ended"):
         crowded(Plan(device="nowhere", sizes=(1,)), 1, [1], 1)
+
+
+def test_where_only_larger_batches_were_asked_for_a_process_among_many_has_its_largest() -> None:
+    assert Crowd(Plan(sizes=(128, 256)), 2)._plan.sizes == (MOST,)
