@@ -301,7 +301,7 @@ def _silences(outcome: Outcome, number: int, log: Log) -> Iterator[str]:
         for (partition, offset), seen in worker.seen.items() if isinstance(worker, Host) else ():
             mark = outcome.broker.window(number, offset) if partition == number else None
             if isinstance(mark, SessionMark) and mark.pace is Pace.LIVE and not _said_again(outcome, mark, number, offset):
-                yield from _active(outcome, mark, number, seen, log, fit)
+                yield from _active(outcome, mark, _ended(outcome, mark, number, offset), number, seen, log, fit)
 
 
 def _said_again(outcome: Outcome, mark: SessionMark, number: int, offset: int) -> bool:
@@ -309,21 +309,30 @@ def _said_again(outcome: Outcome, mark: SessionMark, number: int, offset: int) -
     return mark.why is Silence.END and any(outcome.broker.window(number, before) == mark for before in range(offset))
 
 
-def _active(outcome: Outcome, mark: SessionMark, number: int, seen: Seen, log: Log, fit: set[Origin]) -> Iterator[str]:
+def _ended(outcome: Outcome, mark: SessionMark, number: int, offset: int) -> int:
+    """Up to where an end that stands in the log before says that every track of that session is over: a restart reads it there."""
+    before = (outcome.broker.window(number, at) for at in range(offset))
+    ends = (one for one in before if isinstance(one, SessionMark) and one.session == mark.session and one.why is Silence.END)
+    return max((one.at for one in ends), default=0)
+
+
+def _active(outcome: Outcome, mark: SessionMark, over: int, number: int, seen: Seen, log: Log, fit: set[Origin]) -> Iterator[str]:
     """Tracks of which whoever called the session silent had heard that they are not. A session long over is forgotten."""
     for modality, items in log.topics.items():
         clock = seen.clocks[modality.value, number]
         heard = max(clock.arrival, seen.now) if clock.caught_up else clock.arrival
         gone = outcome.broker.first[modality.value, number]  # what retention took may never have been heard
-        last = _last(items[: seen.ends[modality.value, number]], mark.session, fit, gone)
+        last = _last(items[: seen.ends[modality.value, number]], mark.session, fit, gone, over)
         for source, (when, ended) in last.items():
             silent = heard - when >= outcome.settings.idle - STEPS_BACK or seen.now - when >= outcome.settings.session_end
             if not ended and not silent:
                 yield f"`{mark.session}` is called silent, but {modality.value} of `{source}` spoke {(heard - when) / SECOND:g} s before"
 
 
-def _last(items: Iterable[Event | Mark], session: SessionId, fit: set[Origin], gone: int) -> dict[str, tuple[int, bool]]:
-    """By source: the clock at its last event of those that are in a window, and whether it has ended (nothing reached further since)."""
+def _last(items: Iterable[Event | Mark], session: SessionId, fit: set[Origin], gone: int, over: int) -> dict[str, tuple[int, bool]]:
+    """By source: the clock at its last event of those that are in a window, and whether it has ended (nothing reached further since, or
+    nothing further than `over`).
+    """
     last: dict[str, tuple[int, bool]] = {}
     progress: dict[str, int] = {}
     clock = 0
@@ -338,7 +347,7 @@ def _last(items: Iterable[Event | Mark], session: SessionId, fit: set[Origin], g
         else:
             last[source] = clock, ended and until <= progress.get(source, until - 1)
         progress[source] = max(until, progress.get(source, until))
-    return last
+    return {source: (when, ended or progress[source] <= over) for source, (when, ended) in last.items()}
 
 
 # 6
