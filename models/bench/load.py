@@ -1,6 +1,6 @@
 """How long windows wait at a given load: sessions send whether or not anybody keeps up (an open loop).
 
-`offered` is one process; `Crowd` is several on one device, as several infer workers are, each with its share of the sessions.
+`offered` is one process; several that share the sessions are in `crowd.py`.
 
 Laws:
 1. A window's latency runs from the moment it is due to the moment its batch is done: waiting for others counts.

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("aiokafka", "faust-streaming", "torch", "numpy", "uvloop")
+PACKAGES = ("aiokafka", "faust-streaming", "torch", "numpy", "uvloop", "onnxruntime", "faster-whisper", "ctranslate2")
 
 
 def machine() -> dict[str, Any]:

@@ -16,21 +16,28 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from faster_whisper.audio import decode_audio
+from numpy.typing import NDArray
 
 from models import recordings, weights
+from models.evaluation.corrupt_sound import noisy
+from models.evaluation.corrupt_words import edits
+from models.evaluation.intervals import bootstrap
 from models.packages import PackageError
 from models.recordings import Clip, Kind, Modality, Package, Split
 from models.speech import CONTEXT, WHOLE, Spoken, Whisper
 from streamer.cli import home
 from streamer.config import TranscribeSettings
+from streamer.events import SECOND
 from streamer.stages.transcribe import RATE, Heard, Sound, verdict
 from tests.bench.report import report, table
 
+Counts = NDArray[np.int64]
 VOICE = "asterisk-core-sounds-en-wav"
 TRANSCRIPTS = Package(
     kind=Kind.DEBIAN,
@@ -55,12 +62,11 @@ TRANSCRIPTS = Package(
     ),
 )
 """A text beside the recordings: not one of them, so the benchmark of fusion does not have it."""
-LONGEST = 10 * RATE  # samples: what transcribe.longest lets through
 CONDITIONS: Mapping[str, float | None] = {"clean": None, "10 dB": 10.0, "0 dB": 0.0}
 VOICES = ("speech", "call_for_help", "crowd", "laugh", "scream", "baby")  # labels in which somebody may speak
 QUIET = 100  # sounds in which nobody speaks
-RESAMPLES = 2_000
 SETTINGS = TranscribeSettings()
+LONGEST = SETTINGS.longest * RATE // SECOND  # samples
 SMALL = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 SAME = {"okay": "ok", "oh": "zero", "mr": "mister", "voice mail": "voicemail", "e mail": "email", "per cent": "percent"}
@@ -105,16 +111,6 @@ def _spelled(number: int) -> list[str]:
     return [word for digit in str(number) for word in _spelled(int(digit))]
 
 
-def edits(truth: Sequence[str], heard: Sequence[str]) -> int:
-    """Words put in, left out or changed."""
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(truth, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(heard, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
-    return row[-1]
-
-
 def prompts(root: Path, most: int) -> Iterator[Said]:
     """Every prompt whose words are known, in each condition. Raises PackageError."""
     path = recordings.locate(root, packages=[TRANSCRIPTS])[0].path
@@ -130,17 +126,9 @@ def prompts(root: Path, most: int) -> Iterator[Said]:
             continue
         for condition, snr_db in CONDITIONS.items():
             noise = noises[_rank(row.clip.path + condition) % len(noises)]
-            heard = sound if snr_db is None else noisy(sound, noise, snr_db)
+            heard = sound if snr_db is None else noisy(sound, np.resize(noise, len(sound)), snr_db)
             yield Said(clip=row.clip.path, condition=condition, sound=heard, truth=words(truth))
         count += 1
-
-
-def noisy(sound: Sound, noise: Sound, snr_db: float) -> Sound:
-    """With that noise (from its start, repeated where it is short), and quieter where it would clip."""
-    noise = np.resize(noise, len(sound))
-    mixed = sound + noise * np.sqrt(np.mean(sound**2) / (np.mean(noise**2) + 1e-12) / 10 ** (snr_db / 10))
-    quieter: Sound = (mixed / max(1.0, float(np.abs(mixed).max()))).astype(np.float32)
-    return quieter
 
 
 def unspoken(root: Path, most: int) -> Iterator[Said]:
@@ -165,7 +153,7 @@ def outcome(said: Said, whisper: Whisper) -> Outcome:
     spoken = whisper.transcribe(said.sound)
     seconds = time.perf_counter() - before
     heard = words(spoken.text) if believed(spoken) else ()
-    return Outcome(said=said, errors=edits(said.truth, heard), words=len(heard), text=spoken.text, seconds=seconds)
+    return Outcome(said=said, errors=edits(" ".join(said.truth), " ".join(heard)), words=len(heard), text=spoken.text, seconds=seconds)
 
 
 def believed(spoken: Spoken) -> bool:
@@ -192,18 +180,21 @@ def _of(statistic: Any, outcomes: Sequence[Outcome]) -> float:
 def _rates(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, Any]:
     """Word error rate and how much more it is than the baseline's, in percent, each with its 95 % interval."""
     clips = sorted({one.said.clip for one in outcomes})
-    sums = np.zeros((3, len(clips)))  # words, errors, errors more than the baseline's
-    for one, other in zip(outcomes, baseline, strict=True):
-        sums[:, clips.index(one.said.clip)] += len(one.said.truth), one.errors, one.errors - other.errors
-    drawn = sums[:, np.random.default_rng(0).integers(0, len(clips), (RESAMPLES, len(clips)))].sum(axis=2)
-    low, high = np.quantile(100 * drawn[1:] / drawn[0], (0.025, 0.975), axis=1)
-    rate, more = 100 * sums[1:].sum(axis=1) / sums[0].sum()
+    group_B = np.array([clips.index(one.said.clip) for one in outcomes])
+    words_B = np.array([len(one.said.truth) for one in outcomes])
+    errors_B = np.array([one.errors for one in outcomes])
+    more_B = errors_B - np.array([one.errors for one in baseline])
+    rate, more = (bootstrap(partial(_share, each_B, words_B), group_B, np.random.default_rng(0)) for each_B in (errors_B, more_B))
     return {
-        "WER %": round(float(rate), 2),
-        "interval": f"{low[0]:.1f}..{high[0]:.1f}",
-        "more": round(float(more), 2),
-        "its": f"{low[1]:+.1f}..{high[1]:+.1f}",
+        "WER %": round(rate.figure, 2),
+        "interval": f"{rate.low:.1f}..{rate.high:.1f}",
+        "more": round(more.figure, 2),
+        "its": f"{more.low:+.1f}..{more.high:+.1f}",
     }
+
+
+def _share(part_B: Counts, whole_B: Counts, rows: Counts) -> float:
+    return float(100 * part_B[rows].sum() / whole_B[rows].sum())
 
 
 def _lines(name: str, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Any]]:

@@ -12,8 +12,9 @@ Laws (DESIGN §2; each is a property test):
 7. Duplicates, and the order of arrival within the horizon, change nothing in the end.
 8. The final manifest of a window is the set of events of its stretch that were not late, wherever a run was cut and resumed.
 9. Past `max_events` in open windows of the process, or `max_session_events` of one session, the oldest go out early; what they
-   miss comes as a revision. What is out is remembered until the horizon has passed (laws 7, 8): rate x horizon. At `max_held` or
-   `max_session_held` references, or MOST_TRACKS sources, what is new is Rejected: the one place where a replay may take what live
+   miss comes as a revision. What is out is remembered until the horizon has passed (laws 7, 8): rate x horizon; a session's furthest
+   window also until its silence is told, at the latest a horizon and `session_end` after a record told something new. At `max_held`
+   or `max_session_held` references, or MOST_TRACKS sources, what is new is Rejected: the one place where a replay may take what live
    refused.
 A tick costs what has changed, not what there is: sessions that were touched, and those whose alarm (`shared.Alarms`) has come.
 """
