@@ -28,11 +28,13 @@ from typing import IO, Protocol, cast
 import cramjam
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
+from models import groups
+
 DEFAULT_HOME = Path("~/.cache/streamer")
 """Where the cache is when nobody says otherwise (not yet expanded)."""
 BLOCK = 1 << 20  # bytes read at a time
 _PATIENCE_S = 900.0  # for one download
-_MOST_NESTED = 256 << 20  # bytes of a zip inside a .deb
+_MOST_NESTED = 256 << 20  # bytes of a zip or group file inside a .deb, and of that group unpacked
 _AR_MAGIC, _AR_HEADER, _AR_NAME, _AR_SIZE = b"!<arch>\n", 60, slice(0, 16), slice(48, 58)  # ar(5)
 
 
@@ -49,7 +51,10 @@ class State(StrEnum):
 
 
 class Wanted(Protocol):
-    """A file that a manifest names: `path` is where it lands, `member` where it is; `outer!inner` means a zip inside the package."""
+    """A file that a manifest names: `path` is where it lands, `member` where it is.
+
+    `outer!inner` means a zip inside the package, in a .deb also an OpenClonk group file (`groups`): its first bytes tell which.
+    """
 
     @property
     def path(self) -> str:
@@ -218,13 +223,13 @@ def extract_deb(deb: Path, wanted: Sequence[Wanted], aside: Path, target: Path) 
                     _extract_tar(tar, info, members, aside, target)
                 if not asked:
                     return
-    except (KeyError, EOFError, tarfile.TarError, zipfile.BadZipFile, cramjam.DecompressionError) as exc:
+    except (KeyError, EOFError, tarfile.TarError, zipfile.BadZipFile, groups.GroupError, cramjam.DecompressionError) as exc:
         raise PackageError(f"{deb.name} is not a usable Debian package: {exc}") from exc
     raise PackageError(f"{deb.name} has no usable member {', '.join(sorted(asked))}")
 
 
 def _extract_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, members: Sequence[Wanted], aside: Path, target: Path) -> None:
-    """The member itself, or those of the zip that it is. Raises PackageError for a link: what it leads to is not of this package."""
+    """The member itself, or those of the archive that it is. Raises PackageError for a link: what it leads to is not of this package."""
     stream = tar.extractfile(info) if info.isreg() else None
     if stream is None:
         raise PackageError(f"{info.name} is a link or no file; nothing of it was used")
@@ -233,13 +238,27 @@ def _extract_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, members: Sequence[
         return
     if info.size > _MOST_NESTED:
         raise PackageError(f"{info.name} has {info.size} bytes, more than {_MOST_NESTED}; nothing of it was used")
-    nested = aside / "nested.zip"
+    nested = aside / "nested"
     with nested.open("wb") as out:
         shutil.copyfileobj(stream, out, BLOCK)
-    with zipfile.ZipFile(nested) as archive:
-        for each in members:
-            with archive.open(each.member.partition("!")[2]) as deep:
-                land(bounded(deep, each.size), each, info.name, aside, target)
+    for each, blocks in _read_nested(nested, members):
+        land(blocks, each, info.name, aside, target)
+
+
+def _read_nested(path: Path, members: Sequence[Wanted]) -> Iterator[tuple[Wanted, Iterable[bytes]]]:
+    """Each member and its bytes, at most one more than the manifest's size; they are to be read before the next is asked for."""
+    with path.open("rb") as stream:
+        magic = stream.read(len(groups.MAGIC))
+        stream.seek(0)
+        if magic == groups.MAGIC:
+            group = groups.Group.load(stream, _MOST_NESTED)
+            for each in members:
+                yield each, [group.read(each.member.partition("!")[2], each.size + 1)]
+            return
+        with zipfile.ZipFile(stream) as archive:
+            for each in members:
+                with archive.open(each.member.partition("!")[2]) as deep:
+                    yield each, bounded(deep, each.size)
 
 
 def _data_tar(deb: IO[bytes], aside: Path) -> IO[bytes]:
