@@ -1,8 +1,7 @@
 """The encoders' networks with random weights: speed does not depend on what they know.
 
-Sound is `models/yamnet.py`. Words are a BERT of MiniLM-L6's sizes. Pictures are the convolutions of the detector in `assets/`
-(SSDLite on MobileNetV2, arXiv:1801.04381), written again in torch because that file needs onnxruntime; a test compares the shapes.
-What follows a detector's convolutions is short here: the surest boxes as they come, without anchors and non-maximum suppression.
+Sound is `models/yamnet.py`. Words are a BERT of MiniLM-L6's sizes. Pictures are `models/ssdlite.py`; what follows its convolutions is short
+here: the surest boxes as they come, without anchors and non-maximum suppression.
 
 Shape key: N pictures or texts, H x W picture, C channels, A anchors, K boxes kept, P patches, S samples, T tokens, D embedding.
 """
@@ -18,60 +17,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
+from models.ssdlite import SSDLite, normalised
 from models.yamnet import Yamnet
 
 SIDE, KEPT = 300, 32
 """As in models/persons.py, which needs onnxruntime: pixels of the square input, boxes kept of one picture."""
-_BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""Factor, channels, how many, stride of the first."""
-_TAPPED = 13  # the block whose widened map is the first that boxes are read from
-_EXTRAS = ((1_280, 256, 512), (512, 128, 256), (256, 128, 256), (256, 64, 128))
-_HEADS = ((576, 3), (1_280, 6), (512, 6), (256, 6), (256, 6), (128, 6))
-"""Channels of each map that boxes are read from, and anchors of each of its places."""
-
-
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups), nn.ReLU6())
-
-
-class Block(nn.Module):
-    """An inverted residual: wide, depthwise, narrow; batch norms folded."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, factor: int) -> None:
-        super().__init__()
-        wide = inputs * factor
-        self.widen = _conv(inputs, wide) if factor > 1 else nn.Sequential()
-        self.narrow = nn.Sequential(_conv(wide, wide, 3, stride, groups=wide), nn.Conv2d(wide, outputs, 1))
-        self.adds = stride == 1 and inputs == outputs
-
-    def forward(self, map_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H', W')."""
-        narrow_NCHW: Tensor = self.narrow(self.widen(map_NCHW))
-        return map_NCHW + narrow_NCHW if self.adds else narrow_NCHW
-
-
-def _blocks() -> list[Block]:
-    made, inputs = [], 32
-    for factor, outputs, count, stride in _BLOCKS:
-        for at in range(count):
-            made.append(Block(inputs, outputs, stride if at == 0 else 1, factor))
-            inputs = outputs
-    return made
-
-
-class Readers(nn.Module):
-    """What is read from one map: two scores (nobody, person) and four numbers of a box for each anchor."""
-
-    def __init__(self, channels: int, anchors: int) -> None:
-        super().__init__()
-        self.scores, self.boxes = (
-            nn.Sequential(_conv(channels, channels, 3, groups=channels), nn.Conv2d(channels, each * anchors, 1)) for each in (2, 4)
-        )
-
-    def forward(self, map_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, A, 2) and (N, A, 4)."""
-        scores, boxes = (part(map_NCHW).permute(0, 2, 3, 1).flatten(1) for part in (self.scores, self.boxes))
-        return scores.unflatten(1, (-1, 2)), boxes.unflatten(1, (-1, 4))
 
 
 class People(nn.Module):
@@ -79,27 +29,14 @@ class People(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        blocks = _blocks()
-        tapped = blocks[_TAPPED]
-        self.early = nn.Sequential(_conv(3, 32, 3, 2), *blocks[:_TAPPED], tapped.widen)
-        self.late = nn.Sequential(tapped.narrow, *blocks[_TAPPED + 1 :], _conv(320, 1_280))
-        self.extras = nn.ModuleList(
-            nn.Sequential(_conv(inputs, middle), _conv(middle, middle, 3, 2, groups=middle), _conv(middle, outputs))
-            for inputs, middle, outputs in _EXTRAS
-        )
-        self.readers = nn.ModuleList(Readers(channels, anchors) for channels, anchors in _HEADS)
+        self.network = SSDLite()
 
     def forward(self, image_NHW3: Tensor) -> tuple[Tensor, Tensor]:
         """Resized on the device that it runs on."""
         dtype = next(self.parameters()).dtype
         square_N3HW = functional.interpolate(image_NHW3.permute(0, 3, 1, 2).float(), (SIDE, SIDE), mode="bilinear")
-        maps = [self.early((square_N3HW / 127.5 - 1.0).to(dtype))]
-        maps.append(self.late(maps[0]))
-        for extra in self.extras:
-            maps.append(extra(maps[-1]))
-        found = [reader(each) for reader, each in zip(self.readers, maps, strict=True)]
-        chance_NA = torch.cat([scores for scores, _ in found], dim=1).float().softmax(2)[:, :, 1]
-        return surest(chance_NA, torch.cat([boxes for _, boxes in found], dim=1).float())
+        logits_NA2, offset_NA4 = self.network(normalised(square_N3HW).to(dtype))
+        return surest(logits_NA2.float().softmax(2)[:, :, 1], offset_NA4.float())
 
 
 def surest(chance_NA: Tensor, offset_NA4: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.bench.networks import KEPT, People, Sound, Words, flops, in_precision, made, surest
-from models.persons import ASSET, MOST
+from models.persons import MOST, SOURCE
 from models.pictures import SIDE
 from models.yamnet import PATCH_SAMPLES
 
@@ -20,7 +20,7 @@ def convolutions(network: nn.Module) -> list[tuple[tuple[int, ...], int, int]]:
 
 
 def test_the_picture_network_has_the_convolutions_of_the_shipped_detector() -> None:
-    graph = onnx.load(str(ASSET)).graph
+    graph = onnx.load(str(SOURCE)).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     shipped = []
     for node in graph.node:
