@@ -4,6 +4,8 @@ Reimers and Gurevych, "Sentence-BERT", arXiv:1908.10084; all-MiniLM-L6-v2, mean 
 a logistic function of how much closer the words are to that class than to neutral speech. What is said is data:
 it is only ever measured, never obeyed. Known trap: sentence embeddings hardly see a negation ("I am not going to shoot").
 
+Punctuation tells where sentences end and is then left out: recognizers guess it, or give none, and "Help." and "Help!" are one call.
+
 Shape key: N texts, T tokens, D embedding, K prototypes.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +37,8 @@ AT_ONCE = 32  # texts in one forward, of about the same length
 SLOPE = 24.0  # log-odds per unit of similarity
 MARGIN = 0.10  # how much closer to a class than to neutral speech is even odds
 FLOOR = 0.36  # what is this far from everything is neutral
+SPOKEN = "'\N{RIGHT SINGLE QUOTATION MARK}-"
+"""Punctuation that belongs to words."""
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")
 
 
@@ -75,13 +80,14 @@ class WordJudge:
     def __init__(self, encoder: SentenceEncoder, prototypes: Path = PROTOTYPES) -> None:
         self._encoder = encoder
         raw: dict[str, list[str]] = tomllib.loads(prototypes.read_text("utf-8"))
-        self._neutral_KD = encoder(raw.pop(NEUTRAL))
-        self._classes_KD = {name: encoder(sentences) for name, sentences in raw.items()}
+        bare = {name: [unpunctuated(sentence) for sentence in sentences] for name, sentences in raw.items()}
+        self._neutral_KD = encoder(bare.pop(NEUTRAL))
+        self._classes_KD = {name: encoder(sentences) for name, sentences in bare.items()}
 
     def __call__(self, texts: Sequence[str]) -> list[Said]:
         """Blocking; one result per text."""
         pieces = [pieces_of(text) for text in texts]
-        flat_ND = self._encoder([piece for group in pieces for piece in group]) if pieces else np.empty((0, 0), np.float32)
+        flat_ND = self._encoder([unpunctuated(piece) for group in pieces for piece in group]) if pieces else np.empty((0, 0), np.float32)
         found, at = [], 0
         for group in pieces:
             found.append(self._judge(flat_ND[at : at + len(group)]))
@@ -135,6 +141,12 @@ def _joined(sentences: Sequence[str]) -> Iterator[str]:
         else:
             held = f"{held} {sentence}" if held else sentence
     yield held
+
+
+def unpunctuated(text: str) -> str:
+    """The words alone, one space between them; what consists of punctuation only is left as it is."""
+    kept = (one if one in SPOKEN or unicodedata.category(one)[0] != "P" else " " for one in text)
+    return " ".join("".join(kept).split()) or text
 
 
 def chance(similarity: float, neutral: float) -> float:

@@ -69,7 +69,7 @@ def _patches(encoders: Encoders, sounds: Sequence[Any]) -> list[torch.Tensor]:
 
 def _groups(texts: Sequence[str]) -> list[list[str]]:
     """One for each forward."""
-    pieces = sorted((piece for text in texts for piece in words.pieces_of(text)), key=len)
+    pieces = sorted((words.unpunctuated(piece) for text in texts for piece in words.pieces_of(text)), key=len)
     return [pieces[at : at + words.AT_ONCE] for at in range(0, len(pieces), words.AT_ONCE)]
 
 

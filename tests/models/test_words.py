@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import weights
-from models.words import FLOOR, MARGIN, MOST_PIECES, RUN_ON, SentenceEncoder, WordJudge, chance, pieces_of
+from models.words import FLOOR, MARGIN, MOST_PIECES, RUN_ON, SentenceEncoder, WordJudge, chance, pieces_of, unpunctuated
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,26 @@ def test_even_odds_lie_a_margin_above_neutral() -> None:
     assert chance(FLOOR + MARGIN, FLOOR) == pytest.approx(0.5)
     assert chance(0.9, 0.4) > 0.99
     assert chance(0.4, 0.4) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Help. Help. Please help.", "help! help!! please, help?"),
+        ("Put the gun down - now!", "put the gun down - now"),
+        ("\N{INVERTED EXCLAMATION MARK}Don't shoot\N{HORIZONTAL ELLIPSIS}", "don't shoot"),
+    ],
+)
+def test_the_same_words_are_judged_the_same_however_they_are_punctuated(judge: WordJudge, text: str, same: str) -> None:
+    one, other = judge([text, same])
+    np.testing.assert_allclose(one.embedding_D, other.embedding_D, atol=1e-5)
+    for name, found in one.chances.items():
+        assert found == pytest.approx(other.chances[name], abs=0.02)
+
+
+@pytest.mark.parametrize(("text", "words"), [('He said: "stop".', "He said stop"), ("who's-who", "who's-who"), ("?!", "?!"), ("", "")])
+def test_without_punctuation_words_are_left(text: str, words: str) -> None:
+    assert unpunctuated(text) == words
 
 
 def test_no_texts_and_an_empty_text_are_harmless(judge: WordJudge) -> None:
