@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -197,6 +198,7 @@ def open_engine(settings: InferSettings, home: Path | None, *, length: Micros = 
     `length`: of windows, in microseconds; of others than the head was trained on scores are not calibrated, and say so.
     """
     torch.set_num_threads(1)  # two threads under contention made one forward ten times slower
+    cv2.setNumThreads(1)
     device = _device(settings)
     build: dict[str, Callable[[], Profile]] = {"tiny": _tiny, "bundled": lambda: _bundled(settings, home, device, length)}
     with _translated():
@@ -208,14 +210,19 @@ def _tiny() -> Profile:
 
 
 def _bundled(settings: InferSettings, home: Path | None, device: str, length: Micros) -> Profile:
-    parts = (profiles.fingerprint(), profiles.HEAD_SHA256, FUSION)
     return Profile(
-        version="bundled-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12],
+        version=version_of(device),
         calibrated=length == LENGTH,
         may_alert=True,
         encoders=Encoders.bundled(home, device=device, batch=2 * settings.batch),
         head=profiles.bundled_head(),
     )
+
+
+def version_of(device: str) -> str:
+    """Of the bundled engine: another on a GPU, where people are found by floats instead of 8 bits (models/persons_torch.py)."""
+    parts = [profiles.fingerprint(), profiles.HEAD_SHA256, FUSION, *([] if device == "cpu" else [device])]
+    return "bundled-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def _device(settings: InferSettings) -> str:

@@ -20,7 +20,17 @@ from models import packages
 from models.classes import LABELS
 from models.evaluation.truth import WINDOW_S
 from streamer.config import InferSettings, TranscribeSettings
-from streamer.engine import EXPLAINED, LENGTH, list_weights, open_engine, open_recognizer, open_vad, pull_weights, verify_weights
+from streamer.engine import (
+    EXPLAINED,
+    LENGTH,
+    list_weights,
+    open_engine,
+    open_recognizer,
+    open_vad,
+    pull_weights,
+    verify_weights,
+    version_of,
+)
 from streamer.errors import ConfigError
 from streamer.events import SECOND, EventRef, Micros, Modality
 from streamer.rules import load_rules
@@ -211,7 +221,7 @@ def test_what_a_spoilt_modality_says_falls_the_more_it_is_spoilt(bundled: Engine
     siren, people = chunks("siren.flac")[3:5], pedestrians()
     hiss = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
     said = []
-    for level, light in ((0.0, 1.0), (0.1, 0.2), (0.5, 0.02)):
+    for level, light in ((0.0, 1.0), (0.05, 0.2), (0.5, 0.02)):  # noise as loud as the siren, and ten times as loud
         heard = bundled.encode_audio([np.clip(chunk + level * hiss, -1, 1) for chunk in siren])
         classes = judge(bundled, refs, [*heard, *bundled.encode_frames([(people * light).astype(np.uint8)])]).classes
         said.append((classes["siren"].contributions[Modality.AUDIO], classes["person"].contributions[Modality.FRAMES]))
@@ -260,7 +270,11 @@ def test_missing_weights_are_a_config_error_that_names_the_command(tmp_path: Pat
 
 def test_the_version_repeats_and_names_the_profile(home: Path, bundled: Engine) -> None:
     assert bundled.version.startswith("bundled-")
-    assert open_engine(InferSettings(device="cpu"), home).version == bundled.version
+    assert open_engine(InferSettings(device="cpu"), home).version == bundled.version == version_of("cpu")
+
+
+def test_what_a_gpu_scores_has_another_version() -> None:
+    assert version_of("cuda") != version_of("cpu")
 
 
 def test_windows_of_another_length_than_the_head_was_trained_on_are_not_called_calibrated(home: Path, bundled: Engine) -> None:
