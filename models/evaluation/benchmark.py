@@ -48,7 +48,7 @@ from models.training.train import key_of, train, train_experts
 from models.verdict import calibration_of
 
 AUGMENTED = "augmented"
-SCENES: Mapping[Split, int] = {Split.TRAIN: 420, Split.VALIDATION: 140, Split.CALIBRATION: 220, Split.TEST: 180}
+SCENES: Mapping[Split, int] = {Split.TRAIN: 840, Split.VALIDATION: 240, Split.CALIBRATION: 220, Split.TEST: 180}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ from models.fusion.windows import MODALITIES, Stream, Windows
 from models.profiles import Encoders
 from models.tokens import SECOND, Event, Gathered, gather, windows_of
 
-FORMAT = 2
+FORMAT = 3
 """Of the file, and of all code that decides what stands in it."""
 CHUNK_S = 1.0
 REMEMBERED = 8_192
