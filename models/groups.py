@@ -8,7 +8,8 @@ Laws:
 1. Nothing is unpacked past the bound that the caller gives, whatever the stream holds; a member is copied no further than asked.
 2. A count, a size or an offset is believed only when what it names lies within its own group: a group inside cannot reach outside.
 3. A path leads through at most DEEPEST groups, the outermost one included.
-4. A damaged group is refused when it is opened, not when a damaged entry is wanted. Of equal names the first is meant, as in the game.
+4. A damaged group is refused when it is opened (a child: when a path first leads through it), not when a damaged entry is wanted. Of
+   equal names the first is meant, as in the game.
 5. Whatever the bytes are, only GroupError comes of them; a member that is not there is a KeyError, as in `zipfile`.
 
 * GroupError - no group, damaged, or larger or deeper than allowed: never read it again

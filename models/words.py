@@ -37,9 +37,10 @@ AT_ONCE = 32  # texts in one forward, of about the same length
 SLOPE = 24.0  # log-odds per unit of similarity
 MARGIN = 0.10  # how much closer to a class than to neutral speech is even odds
 FLOOR = 0.36  # what is this far from everything is neutral
-SPOKEN = "'\N{RIGHT SINGLE QUOTATION MARK}-"
-"""Punctuation that belongs to words."""
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")
+_WITHIN = re.compile(r"(?<=\w)[\-\N{HYPHEN}\N{NON-BREAKING HYPHEN}](?=\w)|(?<=\d)[.,:](?=\d)|[%&@]")
+"""Punctuation that belongs to a word: within it, within a number, or spoken itself."""
+_APOSTROPHE = re.compile(r"(?P<after>(?<=\w))?['\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}](?P<before>(?=\w))?")
 
 
 class SentenceEncoder:
@@ -145,8 +146,19 @@ def _joined(sentences: Sequence[str]) -> Iterator[str]:
 
 def unpunctuated(text: str) -> str:
     """The words alone, one space between them; what consists of punctuation only is left as it is."""
-    kept = (one if one in SPOKEN or unicodedata.category(one)[0] != "P" else " " for one in text)
+    joining = {match.start() for match in _WITHIN.finditer(text)} | set(_apostrophes(text))
+    kept = (one if at in joining or unicodedata.category(one)[0] != "P" else " " for at, one in enumerate(text))
     return " ".join("".join(kept).split()) or text
+
+
+def _apostrophes(text: str) -> Iterator[int]:
+    """Where they stand within a word, or end one (the dogs' bowl) and no quotation."""
+    quoting = False
+    for match in _APOSTROPHE.finditer(text):
+        after, before = match["after"] is not None, match["before"] is not None
+        if after and (before or not quoting):
+            yield match.start()
+        quoting = before if not after else quoting and before
 
 
 def chance(similarity: float, neutral: float) -> float:

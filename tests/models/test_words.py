@@ -128,7 +128,10 @@ def test_even_odds_lie_a_margin_above_neutral() -> None:
     ("text", "same"),
     [
         ("Help. Help. Please help.", "help! help!! please, help?"),
-        ("Put the gun down - now!", "put the gun down - now"),
+        ("Put the gun down - now!", "put the gun down now"),
+        ("'Help!'", "help"),
+        ("- Help! -- Help!", "help help"),
+        ("\N{LEFT SINGLE QUOTATION MARK}Help\N{RIGHT SINGLE QUOTATION MARK}", "help"),
         ("\N{INVERTED EXCLAMATION MARK}Don't shoot\N{HORIZONTAL ELLIPSIS}", "don't shoot"),
     ],
 )
@@ -139,7 +142,33 @@ def test_the_same_words_are_judged_the_same_however_they_are_punctuated(judge: W
         assert found == pytest.approx(other.chances[name], abs=0.02)
 
 
-@pytest.mark.parametrize(("text", "words"), [('He said: "stop".', "He said stop"), ("who's-who", "who's-who"), ("?!", "?!"), ("", "")])
+MARKS = st.text(
+    st.characters(
+        categories=["Pd", "Ps", "Pe", "Pi", "Pf", "Po"],
+        exclude_characters="%&@'\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}",
+    ),
+    max_size=3,
+)
+
+
+@given(st.lists(st.sampled_from(["help", "don't", "3.5", "who's-who", "\N{CYRILLIC SMALL LETTER A}"]), min_size=1, max_size=4), st.data())
+def test_marks_around_words_change_nothing(words: list[str], data: st.DataObject) -> None:
+    marked = " ".join(f"{data.draw(MARKS)} {word} {data.draw(MARKS)}" for word in words)
+    assert unpunctuated(marked) == unpunctuated(" ".join(words)) == " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('He said: "stop".', "He said stop"),
+        ("'who's-who'", "who's-who"),
+        ("the dogs' bowl", "the dogs' bowl"),
+        ("'Don't shoot', he said", "Don't shoot he said"),
+        ("3.5% at AT&T.", "3.5% at AT&T"),
+        ("?!", "?!"),
+        ("", ""),
+    ],
+)
 def test_without_punctuation_words_are_left(text: str, words: str) -> None:
     assert unpunctuated(text) == words
 
