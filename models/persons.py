@@ -43,11 +43,15 @@ class PersonDetector:
     @classmethod
     def load(cls) -> PersonDetector:
         """The detector in `assets/`, its digest checked. It runs on the CPU: 8 bits are made for it."""
-        check_file(ASSET, ASSET_SHA256)
+        return cls(cls.session(check_file(ASSET, ASSET_SHA256).read_bytes()))
+
+    @staticmethod
+    def session(network: bytes) -> onnxruntime.InferenceSession:
+        """An ONNX file's bytes, ready to run on the CPU, in one thread."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return cls(onnxruntime.InferenceSession(str(ASSET), options, providers=["CPUExecutionProvider"]))
+        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Seen]:
         """Blocking; one result per picture (H x W x 3, uint8, RGB, any size)."""

@@ -22,7 +22,7 @@ from models.features import ImageEncoder, SoundEncoder, TextEncoder
 from models.fusion.methods import DEFAULT
 from models.head import About, FusionHead
 from models.packages import PackageError
-from models.persons import ASSET_SHA256, PersonDetector
+from models.persons import ASSET_SHA256, SOURCE_SHA256, PersonDetector
 from models.persons_torch import TorchPersonDetector
 from models.tiny import TinyImages, TinySounds, TinyWords
 from models.tokens import widths
@@ -32,7 +32,7 @@ from models.yamnet import YamnetEncoder
 BATCH = 32
 """Patches of sound in one forward."""
 HEAD = Path(__file__).with_name("heads") / "bundled.safetensors"
-HEAD_SHA256 = "d4be44e8465d6421634ae8134142c8c958ffae41953088cb9d6da3febd722098"
+HEAD_SHA256 = "a26059668b6c8da81712d909a67a5cc4a01c7f6c85e32f7eb29ffbdeb74ecb10"
 TINY = "tiny-2"
 WINDOW_S = 2.0
 """Seconds of a window in training: of other lengths a probability is not calibrated."""
@@ -52,13 +52,13 @@ class Encoders:
         """Those with pretrained weights. PackageError: missing or altered. How many threads torch has is left as it is.
 
         People are found in 8 bits on a CPU, as when the head was trained; on any other device by the published network in floats. Its
-        chances differ by 0.01 on average and by 0.16 at most (persons.py). The fingerprint is the same for both.
+        chances differ by 0.01 on average and by 0.16 at most (persons.py), so the fingerprint is another.
         """
         return cls(
             images=PersonDetector.load() if device == "cpu" else TorchPersonDetector.load(device=device),
             sounds=YamnetEncoder.load(weights.locate(home, "yamnet"), device=device, batch=batch),
             words=WordJudge(SentenceEncoder.load(weights.locate(home, "minilm"), device=device)),
-            fingerprint=fingerprint(),
+            fingerprint=fingerprint(device),
         )
 
     @classmethod
@@ -67,9 +67,14 @@ class Encoders:
         return cls(images=TinyImages(), sounds=TinySounds(), words=TinyWords(), fingerprint=TINY)
 
 
-def fingerprint() -> str:
+def fingerprint(device: str = "cpu") -> str:
     """Of the bundled encoders, and of the tables that turn what they find into chances of the classes."""
-    parts = (weights.fingerprint(), ASSET_SHA256, TABLE.read_text("utf-8"), PROTOTYPES.read_text("utf-8"))
+    parts = (
+        weights.fingerprint(),
+        ASSET_SHA256 if device == "cpu" else SOURCE_SHA256,
+        TABLE.read_text("utf-8"),
+        PROTOTYPES.read_text("utf-8"),
+    )
     return "bundled-" + hashlib.sha256(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
 
 

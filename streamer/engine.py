@@ -198,7 +198,7 @@ def open_engine(settings: InferSettings, home: Path | None, *, length: Micros = 
     `length`: of windows, in microseconds; of others than the head was trained on scores are not calibrated, and say so.
     """
     torch.set_num_threads(1)  # two threads under contention made one forward ten times slower
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # as torch: pictures are small, and every role of the machine has its own
     device = _device(settings)
     build: dict[str, Callable[[], Profile]] = {"tiny": _tiny, "bundled": lambda: _bundled(settings, home, device, length)}
     with _translated():
@@ -221,7 +221,7 @@ def _bundled(settings: InferSettings, home: Path | None, device: str, length: Mi
 
 def version_of(device: str) -> str:
     """Of the bundled engine: another on a GPU, where people are found by floats instead of 8 bits (models/persons_torch.py)."""
-    parts = [profiles.fingerprint(), profiles.HEAD_SHA256, FUSION, *([] if device == "cpu" else [device])]
+    parts = (profiles.fingerprint(device), profiles.HEAD_SHA256, FUSION)
     return "bundled-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 

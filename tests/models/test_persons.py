@@ -14,7 +14,7 @@ from models.features import Array
 from models.packages import PackageError
 from models.persons import ASSET, FLOOR, MOST, SOURCE, SOURCE_SHA256, PersonDetector, inside, to_boxes
 from models.pictures import smaller
-from models.quantise import without_loops
+from models.quantise import FLOAT, PREDICTORS, without_loops
 from models.weights import check_file
 
 
@@ -92,3 +92,13 @@ def test_in_8_bits_it_sees_the_same_people(detector: PersonDetector, pictures: l
     assert float(np.mean(apart)) < 0.02
     assert len(boxes_apart) > 5
     assert max(boxes_apart) < 0.1
+
+
+def test_what_costs_most_in_8_bits_is_left_in_floats() -> None:
+    graph = onnx.load(str(ASSET)).graph
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    floats = [node for node in convolutions if not dequantised & set(node.input)]
+    heads = [node for node in convolutions if node.name.startswith(PREDICTORS)]
+    assert floats == [*convolutions[:FLOAT], *heads]
+    assert len(convolutions) - len(floats) > 30
