@@ -1,6 +1,6 @@
 """People in pictures: SSDLite on MobileNetV2 (Sandler et al., arXiv:1801.04381), one class, trained on CCTV pedestrians.
 
-The file travels with the source (`assets/`, MIT). `quantise.py` made it, in 8 bits, of the published one: some 1.7 times as fast on a
+The file travels with the source (`assets/`, MIT). `quantise.py` made it, in 8 bits, of the published one: some 1.5 times as fast on a
 processor with VNNI. The chance that a picture shows somebody moved by 0.010 on average and by 0.16 at most (165 pictures and crops of
 them that had no part in it). Measured on one CPU thread, batches of eight cost more per picture than one at a time, so pictures go one
 by one; each is then also independent of its neighbours. On a GPU `persons_torch.py` runs the published one instead.
