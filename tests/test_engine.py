@@ -221,11 +221,13 @@ def test_what_a_spoilt_modality_says_falls_the_more_it_is_spoilt(bundled: Engine
     siren, people = chunks("siren.flac")[3:5], pedestrians()
     hiss = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
     said = []
-    for level, light in ((0.0, 1.0), (0.05, 0.2), (0.5, 0.02)):  # noise as loud as the siren, and ten times as loud
+    for level, light in ((0.0, 1.0), (0.05, 0.2), (0.1, 0.02), (0.5, 0.01)):  # of noise: as loud as the siren at 0.05
         heard = bundled.encode_audio([np.clip(chunk + level * hiss, -1, 1) for chunk in siren])
         classes = judge(bundled, refs, [*heard, *bundled.encode_frames([(people * light).astype(np.uint8)])]).classes
         said.append((classes["siren"].contributions[Modality.AUDIO], classes["person"].contributions[Modality.FRAMES]))
+    drowned = said.pop()  # where nothing is left to hear, it says little
     assert all(before > after for row in zip(*said, strict=True) for before, after in pairwise(row)), said
+    assert all(clean - 4 > spoilt for clean, spoilt in zip(said[0], drowned, strict=True)), drowned
 
 
 def test_a_call_for_help_is_understood_and_quoted_whole(home: Path, bundled: Engine) -> None:
