@@ -29,7 +29,7 @@ from models.fusion.gated import Gated
 from models.fusion.methods import METHODS
 from models.fusion.windows import MODALITIES, Stream, Widths, Windows
 
-VERSION = 1
+VERSION = 2
 """Of the file."""
 KEY = "streamer.head"
 """The one name in the file's metadata; its value is JSON."""

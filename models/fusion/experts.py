@@ -38,12 +38,16 @@ class Opinions:
 class Expert(nn.Module):
     """Tokens of one modality to log-odds, not yet calibrated: what its encoder says (the greatest over the tokens), and a correction.
 
-    The correction, of zeros at the start: project, pool by attention, one hidden layer.
+    The correction, of zeros at the start: project, move by quality, pool by attention, one hidden layer. Quality says how a token is to be
+    read: a faint sound is not a distant one of a loud scene. ValueError: no such modality.
     """
 
-    def __init__(self, tokens: int, widths: Widths, dropout: float = 0.0) -> None:
+    def __init__(self, name: str, widths: Widths, dropout: float = 0.0) -> None:
         super().__init__()
-        self.project = project(tokens, widths.model, dropout)
+        if name not in MODALITIES:
+            raise ValueError(f"{name!r} must be one of {', '.join(MODALITIES)}")
+        self.project = project(widths.tokens[name], widths.model, dropout)
+        self.quality = nn.Linear(widths.quality[name], widths.model)
         self.pool = AttentionPool(widths.model)
         self.classify = mlp(widths.model, widths.model, widths.classes, dropout)
         self.verdicts = widths.verdicts
@@ -53,7 +57,8 @@ class Expert(nn.Module):
 
     def forward(self, stream: Stream) -> Tensor:
         """(B, C). Without a token: finite, and without a meaning."""
-        logits_BC: Tensor = self.classify(self.pool(self.project(stream.tokens_BTD), stream.mask_BT))
+        tokens_BTD = self.project(stream.tokens_BTD) + self.quality(stream.quality_BQ)[:, None]
+        logits_BC: Tensor = self.classify(self.pool(tokens_BTD, stream.mask_BT))
         return logits_BC + self._verdict(stream) if self.verdicts else logits_BC
 
     @torch.no_grad()
@@ -82,7 +87,7 @@ class Experts(nn.Module):
     def __init__(self, widths: Widths, dropout: float = 0.0) -> None:
         super().__init__()
         shape = (len(MODALITIES), widths.classes)
-        self.experts = nn.ModuleDict({name: Expert(widths.tokens[name], widths, dropout) for name in MODALITIES})
+        self.experts = nn.ModuleDict({name: Expert(name, widths, dropout) for name in MODALITIES})
         self.prior_C = nn.Parameter(torch.zeros(widths.classes))
         self.register_buffer("scale_MC", torch.ones(shape))
         self.register_buffer("bias_MC", torch.zeros(shape))

@@ -3,7 +3,7 @@
 The default. Gates as in a mixture of experts (Jacobs et al., Neural Computation 1991), over quality instead of content. Evidence adds up
 as count ** growth, between the mean (growth 0) and the sum (growth 1) of log-odds relative to the prior; the count is the gates' effective
 number of voices, 1 / sum of squares (Kish 1965), so that a voice that is gated away does not count. The correction reads what the experts
-say of all classes, so that glass with a person is learned from few examples of either (stacking: Wolpert, Neural Networks 1992).
+say of other classes, so that glass with a person is learned from few examples of either (stacking: Wolpert, Neural Networks 1992).
 
 Laws:
 1. With one modality present the output is its expert's, to the bit.
@@ -11,25 +11,24 @@ Laws:
 3. A modality gated to zero is as good as absent from the pool.
 4. The residual counts as far as trust is shared, by quality among what is present, with a voice or without: not at all where one modality
    has all of it, in full where two have half each. It is zero at the start, and what it learns moves no expert. It corrects the classes
-   that modalities decide together: of the others it could only learn which things stood beside each other in training.
+   that modalities decide together, by the classes that decide them: of others it could only learn which things stood beside each other in
+   training.
+5. By the residual a modality corrects what others say of a class: the more of a gate it has itself, the less it counts.
 
 Shape key: B windows, M modalities, Q quality features, C classes.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.fusion.experts import Experts, Opinions
 from models.fusion.parts import masked_softmax, mlp, silent
 from models.fusion.windows import MODALITIES, Stream, Widths, Windows
 
-GATE, RANK = 16, 8  # hidden units of a gate; products of a pair of modalities
-FAR = 5.0
-"""Log-odds from the prior; an expert that is further off says no more."""
+GATE = 16  # hidden units
 
 
 class Gates(nn.Module):
@@ -52,28 +51,33 @@ class Gates(nn.Module):
 
 
 class Residual(nn.Module):
-    """What two experts say, multiplied -> a correction of the log-odds: where one says nothing, or is missing, there is none.
+    """What one modality says of other classes -> a correction of what the others say of a class.
 
-    Low-rank bilinear pooling (Kim et al., arXiv:1610.04325) of each pair of modalities. `corrects_C`: of which classes (bool).
+    Linear in the logarithms of the chances that a class is there, and that it is not, from the prior's: the logarithm of "glass, and nobody"
+    is a sum of two of them. `parts_CC`: which classes (second) each class (first) is corrected by (bool).
     """
 
-    corrects_C: Tensor
+    parts_CC: Tensor
 
     def __init__(self, widths: Widths) -> None:
         super().__init__()
-        self.register_buffer("corrects_C", torch.ones(widths.classes, dtype=torch.bool))
-        self.pairs = tuple(combinations(range(len(MODALITIES)), 2))
-        self.first, self.second = (nn.ModuleList(nn.Linear(widths.classes, RANK, bias=False) for _ in self.pairs) for _ in range(2))
-        self.correct = nn.Linear(RANK * len(self.pairs), widths.classes, bias=False)
-        nn.init.zeros_(self.correct.weight)
+        C = widths.classes
+        self.register_buffer("parts_CC", torch.ones(C, C, dtype=torch.bool))
+        self.there_MCC, self.not_there_MCC = (nn.Parameter(torch.zeros(len(MODALITIES), C, C)) for _ in range(2))
 
-    def forward(self, windows: Windows, opinions: Opinions) -> Tensor:
+    def forward(self, opinions: Opinions, gates_BMC: Tensor) -> Tensor:
         """(B, C)."""
-        leaves_BMC = ((opinions.logits_BMC - opinions.prior_C).detach() / FAR).clamp(-1.0, 1.0)
-        said_BMC = torch.where(windows.present_BM[:, :, None], leaves_BMC, 0.0)
-        both = [self.first[at](said_BMC[:, m]) * self.second[at](said_BMC[:, n]) for at, (m, n) in enumerate(self.pairs)]
-        logits_BC: Tensor = self.correct(torch.cat(both, dim=1)) * self.corrects_C
-        return logits_BC
+        there_BMC = self._by(self._said(opinions, 1.0), self.there_MCC)
+        not_there_BMC = self._by(self._said(opinions, -1.0), self.not_there_MCC)
+        return ((1.0 - gates_BMC) * (there_BMC + not_there_BMC)).sum(1)
+
+    def _by(self, said_BMC: Tensor, weights_MCC: Tensor) -> Tensor:
+        return torch.einsum("bmp,mcp->bmc", said_BMC, weights_MCC * self.parts_CC)
+
+    def _said(self, opinions: Opinions, sign: float) -> Tensor:
+        """Logarithms of chances, from the prior's; zeros without a voice."""
+        said_BMC = F.logsigmoid(sign * opinions.logits_BMC) - F.logsigmoid(sign * opinions.prior_C)
+        return torch.where(opinions.voices_BMC, said_BMC, 0.0).detach()
 
 
 class Gated(nn.Module):
@@ -107,5 +111,5 @@ class Gated(nn.Module):
         count_BC = 1.0 / gates_BMC.square().sum(1).clamp(min=1.0 / len(MODALITIES))
         pooled_BC = opinions.pooled(gates_BMC, count_BC ** torch.sigmoid(self.growth_C))
         shared_BC = (2.0 * trust_BMC * (1.0 - trust_BMC)).sum(1).clamp(max=1.0)
-        logits_BC: Tensor = pooled_BC + shared_BC * self.residual(windows, opinions)
+        logits_BC: Tensor = pooled_BC + shared_BC * self.residual(opinions, gates_BMC)
         return logits_BC

@@ -5,9 +5,9 @@ Laws:
 2. Scale, bias and prior are of the calibration split alone.
 3. Cross-fitted log-odds of a training window come from an expert that saw no window of its recording, trained and calibrated alike, for as
    many epochs as were best for the one that saw all.
-4. It speaks of a class where on held-out windows (validation, and training as cross-fitted: one split has too few recordings of a class)
-   its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never with too few positives,
-   never where its log-odds do not rise with the truth on the calibration split.
+4. It speaks of a class where on held-out windows (the mean over training as cross-fitted, validation and calibration: one split has too
+   few recordings of a class) its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never
+   with too few positives, never where its log-odds do not rise with the truth on the calibration split.
 5. Of what it learned beyond its encoder's verdict it keeps, by class, the share that gives the greatest AP on those held-out windows; of
    equals the smallest. What only fits the recordings of training is left out.
 
@@ -143,7 +143,7 @@ def learn_experts(train: Data, validation: Data, calibration: Data, widths: Widt
         told = _told(expert.shrink(share_C), [other.shrink(share_C) for other in others], sides, fold_B[sides[0].here_B])
         experts.scale_MC[m], experts.bias_MC[m] = told.lines_2C
         crossfit_BMC[sides[0].here_B, m] = told.train_NC
-        figure_MC[:, m] = _judge(told.held_NC, sides[:2])
+        figure_MC[:, m] = _judge(told.held, sides)
         experts.speaks_MC[m] &= told.fitted_C & (figure_MC[0, m] > figure_MC[1, m] + recipe.margin).to(told.fitted_C.device)
     best_C = figure_MC[0].nan_to_num(0.0).amax(0)
     experts.speaks_MC &= (figure_MC[0] >= recipe.outclassed * best_C).to(experts.speaks_MC.device)
@@ -160,11 +160,12 @@ class Told:
     fitted_C: Tensor
     train_NC: Tensor
     validation_NC: Tensor
+    calibration_NC: Tensor
 
     @property
-    def held_NC(self) -> Tensor:
-        """Of all windows that were held out."""
-        return torch.cat([self.train_NC, self.validation_NC])
+    def held(self) -> tuple[Tensor, ...]:
+        """By split: none of these windows was learned from by who says it."""
+        return self.train_NC, self.validation_NC, self.calibration_NC
 
 
 def _told(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fold_N: Tensor) -> Told:
@@ -175,8 +176,9 @@ def _told(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fold_
     for fold, other in enumerate(others):
         (held_2C, _), here_N = _calibrated(other, calibration), fold_N == fold
         train_NC[here_N] = say(other, some(train.stream, here_N)) * held_2C[0] + held_2C[1]
-    validation_NC = say(expert, validation.stream) * lines_2C[0] + lines_2C[1]
-    return Told(lines_2C=lines_2C, fitted_C=fitted_C, train_NC=train_NC, validation_NC=validation_NC)
+    unseen = {"validation_NC": validation, "calibration_NC": calibration}
+    told = {name: say(expert, side.stream) * lines_2C[0] + lines_2C[1] for name, side in unseen.items()}
+    return Told(lines_2C=lines_2C, fitted_C=fitted_C, train_NC=train_NC, **told)
 
 
 def _shares(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fold_N: Tensor, recipe: Recipe) -> Tensor:
@@ -186,7 +188,7 @@ def _shares(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fol
     figures_SC = []
     for share in tried:
         mine, *theirs = [deepcopy(one).shrink(share * like_C) for one in (expert, *others)]
-        figures_SC.append(_judge(_told(mine, theirs, sides, fold_N).held_NC, sides[:2])[0].nan_to_num(0.0))
+        figures_SC.append(_judge(_told(mine, theirs, sides, fold_N).held, sides)[0].nan_to_num(0.0))
     best_C = torch.stack(figures_SC).argmax(0)  # the first of equals
     return like_C.new_tensor(tried)[best_C.to(like_C.device)]
 
@@ -194,13 +196,13 @@ def _shares(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fol
 def _fresh(widths: Widths, name: str, stages: Stages, fold: int) -> Expert:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(stages.seed, "experts", name, fold))
-        return Expert(widths.tokens[name], widths)
+        return Expert(name, widths)
 
 
 def _learn(expert: nn.Module, train: Side, validation: Side | None, stages: Stages, name: str, stop: int | None = None) -> int:
     """The epochs that were best."""
     stages.set_dropout(expert)
-    return run(ExpertTask(expert, train, validation, stages.recipe), stages.stage(f"expert-{name}", stop=stop, expert=True)).best_epoch
+    return run(ExpertTask(expert, train, validation, stages.recipe), stages.stage(f"expert-{name}", stop=stop)).best_epoch
 
 
 def _may(train: Data, recipe: Recipe) -> Tensor:
@@ -223,9 +225,13 @@ def _calibrated(expert: nn.Module, side: Side) -> tuple[Tensor, Tensor]:
     return lines_2C, side.truth_NC.new_tensor([each.fallback is None for each in columns])
 
 
-def _judge(told_NC: Tensor, sides: Sequence[Side]) -> Tensor:
-    """AP and base rate, (2, C); NaN without a positive."""
-    truth_NC, counts_NC = (torch.cat([getattr(side, what) for side in sides]).cpu().numpy() for what in ("truth_NC", "counts_NC"))
+def _judge(held: Sequence[Tensor], sides: Sequence[Side]) -> Tensor:
+    """AP and base rate, (2, C), the mean over the splits with a positive; NaN without any."""
+    return torch.stack([_judged(told_NC, side) for told_NC, side in zip(held, sides, strict=True)]).nanmean(0)
+
+
+def _judged(told_NC: Tensor, side: Side) -> Tensor:
+    truth_NC, counts_NC = side.truth_NC.cpu().numpy(), side.counts_NC.cpu().numpy()
     score_NC = told_NC.double().cpu().numpy()
     figure_2C = torch.full((2, truth_NC.shape[1]), math.nan)
     for c in np.flatnonzero((truth_NC & counts_NC).any(0)):

@@ -52,25 +52,13 @@ class Stage:
     """Epochs after which it stops, on the learning rate's way to `recipe.epochs`."""
     watch: Watch = SILENT
     checkpoint: Checkpoint | None = None
-    expert: bool = False
-    """Whether it trains an expert, at the recipe's pace for those."""
-
-    @property
-    def rate(self) -> float:
-        """Greatest learning rate."""
-        return self.recipe.expert_rate if self.expert else self.recipe.rate
-
-    @property
-    def decay(self) -> float:
-        """Of matrices."""
-        return self.recipe.expert_decay if self.expert else self.recipe.decay
 
 
 def run(task: Task, stage: Stage) -> Progress:
     """Train to the end, from the stage's checkpoint where there is one. The model is left at its best, in evaluation mode."""
     model, recipe = task.model, stage.recipe
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(_groups(model, stage.decay), lr=stage.rate)
+    optimizer = torch.optim.AdamW(_groups(model, recipe.decay), lr=recipe.rate)
     last = recipe.epochs if stage.stop is None else min(stage.stop, recipe.epochs)
     with deterministic(device):
         progress = stage.checkpoint.load(model, optimizer) if stage.checkpoint else None
@@ -140,7 +128,7 @@ def _epoch(task: Task, stage: Stage, optimizer: torch.optim.Optimizer, epoch: in
     for at, row_N in enumerate(batches):
         share = rate((epoch - 1) * len(batches) + at, len(batches), stage.recipe)
         for group in optimizer.param_groups:
-            group["lr"] = stage.rate * share
+            group["lr"] = stage.recipe.rate * share
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
             loss = task.loss(row_N.to(device), generator)
         optimizer.zero_grad(set_to_none=True)

@@ -38,9 +38,6 @@ class Recipe:
     """Greatest learning rate (AdamW)."""
     decay: float = 0.05
     """Weight decay, of matrices alone."""
-    expert_rate: float = 4e-3
-    expert_decay: float = 2.0
-    """The same of experts, which begin as what their encoders say: far from it is where recordings are learned by heart."""
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     """Of what an expert learned beyond its encoder's verdict: which are tried, by class, on held-out windows."""
     clip: float = 1.0
@@ -58,7 +55,7 @@ class Recipe:
     distillation: float = 0.5
     """Weight of the partial view's divergence from the full view, beside the two views' losses of weight 1."""
 
-    token_noise: float = 0.5
+    token_noise: float = 1.0
     """Standard deviation, in each dimension's own."""
     token_dropout: float = 0.1
     """Chance that a token is left out; a modality keeps one."""
@@ -71,8 +68,8 @@ class Recipe:
     """Parts of the recordings: gates learn from experts that did not train on the window's recording."""
     subjects: Subjects = (("transcripts", SPOKEN),)
     """Classes of which a modality may speak at all; a modality that is not named, of any."""
-    joint: tuple[str, ...] = JOINT
-    """Classes that modalities decide together: what the residual of `gated` may correct."""
+    joint: Subjects = tuple(JOINT.items())
+    """Classes that modalities decide together, and by which: what the residual of `gated` may correct, and by what."""
     fewest_positives: int = 10
     """Training windows of a class with the modality present: with fewer its expert has no voice in the class."""
     fewest_groups: int = 2
@@ -87,9 +84,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("model", "batch", "epochs", "patience", "gate_epochs", "fewest_positives", "fewest_groups"):
             self._demand(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warm_up", "decay", "expert_decay", "focus", "distillation", "token_noise", "quality_jitter", "margin", "per_hour"):
+        for name in ("warm_up", "decay", "focus", "distillation", "token_noise", "quality_jitter", "margin", "per_hour"):
             self._demand(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("rate", "expert_rate", "clip"):
+        for name in ("rate", "clip"):
             self._demand(name, getattr(self, name) > 0, "above 0")
         for name in ("dropout", "token_dropout"):
             self._demand(name, 0 <= getattr(self, name) < 1, "in [0, 1)")

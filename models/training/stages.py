@@ -23,10 +23,10 @@ class Stages:
     watch: Watch = SILENT
     folder: Path | None = None
 
-    def stage(self, name: str, *, stop: int | None = None, expert: bool = False) -> Stage:
+    def stage(self, name: str, *, stop: int | None = None) -> Stage:
         """One of them."""
         checkpoint = Checkpoint(path=self.folder / f"{name}.safetensors", key=self.key) if self.folder else None
-        return Stage(name=name, seed=self.seed, recipe=self.recipe, stop=stop, watch=self.watch, checkpoint=checkpoint, expert=expert)
+        return Stage(name=name, seed=self.seed, recipe=self.recipe, stop=stop, watch=self.watch, checkpoint=checkpoint)
 
     def set_dropout(self, model: nn.Module) -> None:
         """The recipe's, in every part: it is no part of the weights."""

@@ -162,5 +162,6 @@ def _learn(model: nn.Module, scaled: list[Data], stages: Stages, experts: Traine
     model.experts.load_state_dict(experts.state)
     model.experts.requires_grad_(False)
     if isinstance(model, Gated):
-        model.residual.corrects_C.copy_(torch.tensor([name in stages.recipe.joint for name in train.classes]))
+        parts = dict(stages.recipe.joint)
+        model.residual.parts_CC.copy_(torch.tensor([[part in parts.get(name, ()) for part in train.classes] for name in train.classes]))
         run(GateTask(model, train, experts.crossfit_BMC, stages.recipe), stages.stage(name, stop=stages.recipe.gate_epochs))

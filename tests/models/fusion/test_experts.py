@@ -68,7 +68,7 @@ def test_a_share_of_nothing_is_the_encoders_verdict_and_shares_between_are_on_th
     stream = windows_of(ALL).audio
     verdict_BC = stream.tokens_BTD[:, :, :3].masked_fill(~stream.mask_BT[:, :, None], -torch.inf).amax(1)
     torch.manual_seed(0)
-    made = shaken(Expert(WIDTHS.tokens["audio"], replace(WIDTHS, verdicts=3)))
+    made = shaken(Expert("audio", replace(WIDTHS, verdicts=3)))
     whole_BC = made(stream)
     quarter_BC = deepcopy(made).shrink(torch.full((3,), 0.25))(stream)
     torch.testing.assert_close(deepcopy(made).shrink(torch.zeros(3))(stream), verdict_BC)
@@ -76,5 +76,5 @@ def test_a_share_of_nothing_is_the_encoders_verdict_and_shares_between_are_on_th
     assert torch.equal(deepcopy(made).shrink(torch.ones(3))(stream), whole_BC)
     one_BC = deepcopy(made).shrink(torch.tensor([1.0, 0.0, 1.0]))(stream)
     torch.testing.assert_close(one_BC, torch.stack([whole_BC[:, 0], verdict_BC[:, 1], whole_BC[:, 2]], dim=1))
-    plain = shaken(Expert(WIDTHS.tokens["audio"], WIDTHS))
+    plain = shaken(Expert("audio", WIDTHS))
     assert torch.equal(deepcopy(plain).shrink(torch.zeros(3))(stream), plain(stream))
