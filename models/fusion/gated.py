@@ -53,8 +53,8 @@ class Gates(nn.Module):
 class Residual(nn.Module):
     """What one modality says of other classes -> a correction of what the others say of a class.
 
-    Linear in the logarithms of the chances that a class is there, and that it is not, from the prior's: the logarithm of "glass, and nobody"
-    is a sum of two of them. `parts_CC`: which classes (second) each class (first) is corrected by (bool).
+    Linear in the logarithms of the chances that a class is there, and that it is not, from the prior's: that of "glass, and nobody" is a
+    sum of two of them. `parts_CC`: which classes (second) each class (first) is corrected by (bool).
     """
 
     parts_CC: Tensor

@@ -5,11 +5,11 @@ Laws:
 2. Scale, bias and prior are of the calibration split alone.
 3. Cross-fitted log-odds of a training window come from an expert that saw no window of its recording, trained and calibrated alike, for as
    many epochs as were best for the one that saw all.
-4. It speaks of a class where on held-out windows (the mean over training as cross-fitted, validation and calibration: one split has too
-   few recordings of a class) its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never
-   with too few positives, never where its log-odds do not rise with the truth on the calibration split.
-5. Of what it learned beyond its encoder's verdict it keeps, by class, the share that gives the greatest AP on those held-out windows; of
-   equals the smallest. What only fits the recordings of training is left out.
+4. It speaks of a class where on held-out windows (validation, and training as cross-fitted: one split has too few recordings
+   of a class) its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never with too few
+   positives, never where its log-odds do not rise with the truth on the calibration split.
+5. Of what it learned beyond its encoder's verdict it keeps, by class, the share that gives the greatest AP on those held-out windows and
+   the calibration split, each split counted alike; of equals the smallest. What only fits the recordings of training is left out.
 
 Sources: cross-fitting, Wolpert, "Stacked generalization", Neural Networks 1992; shrinkage towards what was known, Stein 1956.
 Shape key: as in models/fusion/windows.py; N rows of one modality.
@@ -143,7 +143,7 @@ def learn_experts(train: Data, validation: Data, calibration: Data, widths: Widt
         told = _told(expert.shrink(share_C), [other.shrink(share_C) for other in others], sides, fold_B[sides[0].here_B])
         experts.scale_MC[m], experts.bias_MC[m] = told.lines_2C
         crossfit_BMC[sides[0].here_B, m] = told.train_NC
-        figure_MC[:, m] = _judge(told.held, sides)
+        figure_MC[:, m] = _judge(told.held[:2], sides[:2])
         experts.speaks_MC[m] &= told.fitted_C & (figure_MC[0, m] > figure_MC[1, m] + recipe.margin).to(told.fitted_C.device)
     best_C = figure_MC[0].nan_to_num(0.0).amax(0)
     experts.speaks_MC &= (figure_MC[0] >= recipe.outclassed * best_C).to(experts.speaks_MC.device)
@@ -185,10 +185,12 @@ def _shares(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fol
     """Law 5, (C,)."""
     like_C = sides[0].stream.tokens_BTD.new_ones(sides[0].truth_NC.shape[1])
     tried = sorted(recipe.shares)
-    figures_SC = []
+    figures_SC: list[Tensor] = []
     for share in tried:
         mine, *theirs = [deepcopy(one).shrink(share * like_C) for one in (expert, *others)]
-        figures_SC.append(_judge(_told(mine, theirs, sides, fold_N).held, sides)[0].nan_to_num(0.0))
+        held = _told(mine, theirs, sides, fold_N).held
+        by_split = [_judge([told_NC], [side])[0].nan_to_num(0.0) for told_NC, side in zip(held, sides, strict=True)]
+        figures_SC.append(torch.stack(by_split).mean(0))
     best_C = torch.stack(figures_SC).argmax(0)  # the first of equals
     return like_C.new_tensor(tried)[best_C.to(like_C.device)]
 
@@ -226,13 +228,9 @@ def _calibrated(expert: nn.Module, side: Side) -> tuple[Tensor, Tensor]:
 
 
 def _judge(held: Sequence[Tensor], sides: Sequence[Side]) -> Tensor:
-    """AP and base rate, (2, C), the mean over the splits with a positive; NaN without any."""
-    return torch.stack([_judged(told_NC, side) for told_NC, side in zip(held, sides, strict=True)]).nanmean(0)
-
-
-def _judged(told_NC: Tensor, side: Side) -> Tensor:
-    truth_NC, counts_NC = side.truth_NC.cpu().numpy(), side.counts_NC.cpu().numpy()
-    score_NC = told_NC.double().cpu().numpy()
+    """AP and base rate of their windows together, (2, C); NaN without a positive."""
+    truth_NC, counts_NC = (torch.cat([getattr(side, what) for side in sides]).cpu().numpy() for what in ("truth_NC", "counts_NC"))
+    score_NC = torch.cat(list(held)).double().cpu().numpy()
     figure_2C = torch.full((2, truth_NC.shape[1]), math.nan)
     for c in np.flatnonzero((truth_NC & counts_NC).any(0)):
         here_N = counts_NC[:, c]

@@ -139,7 +139,7 @@ def change(where: str, value: object) -> Callable[[Record, Tensors], None]:
 
 
 BAD = (
-    (change("version", 2), "version 2 is not 1"),
+    (change("version", 3), "version 3 is not 2"),
     (change("about.method", "guess"), "method='guess' must be one of concatenation"),
     (change("about.method", 3), "about.method=3 must be text"),
     (change("about.more", 1), "about: expected an object with"),

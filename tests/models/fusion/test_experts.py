@@ -10,7 +10,7 @@ import torch
 
 from models.fusion.experts import Expert, Experts
 from models.fusion.log_odds import LogOdds
-from models.fusion.windows import MODALITIES, Windows
+from models.fusion.windows import MODALITIES, Stream, Windows
 from tests.models.fusion.builders import PATTERNS, WIDTHS, shaken, windows_of
 
 ALL = PATTERNS[-1:].repeat(4, 1)
@@ -26,6 +26,18 @@ def test_an_expert_reads_its_own_modality_alone() -> None:
     for at, name in enumerate(MODALITIES):
         mixed = Windows(**{each: stream if each == name else getattr(other, each) for each, stream in windows.streams()})
         assert torch.equal(made(mixed).logits_BMC[:, at], made(windows).logits_BMC[:, at])
+
+
+def test_an_expert_reads_the_quality_of_its_modality_alone_and_refuses_a_name_that_is_none() -> None:
+    made, windows = experts(), windows_of(ALL)
+    before_BMC = made(windows).logits_BMC
+    for at, name in enumerate(MODALITIES):
+        stream = dict(windows.streams())[name]
+        other = Stream.of(stream.tokens_BTD, stream.mask_BT, stream.quality_BQ + 1.0)
+        mixed = Windows(**{each: other if each == name else one for each, one in windows.streams()})
+        assert (made(mixed).logits_BMC != before_BMC).any(0).any(1).tolist() == [m == at for m in range(len(MODALITIES))]
+    with pytest.raises(ValueError, match=r"'smell' must be one of frames, audio"):
+        Expert("smell", WIDTHS)
 
 
 def test_a_voice_is_where_a_modality_is_present_and_can_speak() -> None:

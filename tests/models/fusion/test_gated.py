@@ -26,7 +26,7 @@ def gates_of(method: Gated, windows: Windows) -> Tensor:
 
 
 def residual_of(method: Gated, windows: Windows) -> Tensor:
-    logits_BC: Tensor = method.residual(windows, method.experts(windows))
+    logits_BC: Tensor = method.residual(method.experts(windows), gates_of(method, windows))
     return logits_BC
 
 
@@ -52,7 +52,8 @@ def without_residual(method: Gated) -> Gated:
     """A copy with a residual that is zero."""
     other = gated()
     other.load_state_dict(method.state_dict())
-    nn.init.zeros_(other.residual.correct.weight)
+    nn.init.zeros_(other.residual.there_MCC)
+    nn.init.zeros_(other.residual.not_there_MCC)
     return other
 
 
@@ -75,10 +76,41 @@ def test_a_modality_without_a_voice_in_the_class_corrects_it_too() -> None:
     assert (method(windows) != without_residual(method)(windows))[:, 1].all()
 
 
-def test_only_the_classes_that_it_may_correct_are_corrected() -> None:
+def test_a_class_is_corrected_by_the_classes_that_decide_it_and_by_no_other() -> None:
     method, windows = shaken(gated()), windows_of(ALL)
-    method.residual.corrects_C.copy_(torch.tensor([False, True, False]))
-    assert (residual_of(method, windows) != 0).any(0).tolist() == [False, True, False]
+    method.residual.parts_CC.copy_(torch.tensor([[False] * 3, [True, False, False], [False] * 3]))
+    before_BC = residual_of(method, windows)
+    assert (before_BC != 0).any(0).tolist() == [False, True, False]
+    for part, moved in ((0, True), (2, False)):
+        other = gated()
+        other.load_state_dict(method.state_dict())
+        other.experts.bias_MC[:, part] += 1.0
+        assert bool((residual_of(other, windows) != before_BC).any()) is moved
+
+
+def test_a_modality_corrects_what_others_say_and_not_what_it_says_itself() -> None:
+    """Sound alone has a voice in the second class: what it says of others corrects that class no more, what is seen does."""
+    method, windows = shaken(gated()), windows_of(torch.tensor([[True, True, False]] * 6))
+    method.experts.speaks_MC[0, 1] = False
+    before_B = residual_of(method, windows)[:, 1]
+    for at, moved in ((0, True), (1, False)):
+        other = gated()
+        other.load_state_dict(method.state_dict())
+        other.experts.bias_MC[at, 0] += 1.0
+        assert bool((residual_of(other, windows)[:, 1] != before_B).any()) is moved
+
+
+def test_the_residual_can_say_and() -> None:
+    """Glass with nobody near: high only where glass is heard and nobody is seen. Chances of both, multiplied, say the same."""
+    method, windows = gated(), windows_of(torch.tensor([[True, True, False]] * 64))
+    method.experts.load_state_dict(shaken(method.experts).state_dict())
+    method.experts.speaks_MC.copy_(torch.tensor([[True, False, False], [False, True, False], [False, False, False]]))
+    with torch.no_grad():
+        method.residual.there_MCC[1, 2, 1] = method.residual.not_there_MCC[0, 2, 0] = 1.0
+    opinions = method.experts(windows)
+    chance_B = torch.sigmoid(opinions.logits_BMC[:, 1, 1]) * torch.sigmoid(-opinions.logits_BMC[:, 0, 0])
+    prior = torch.sigmoid(opinions.prior_C[1]) * torch.sigmoid(-opinions.prior_C[0])
+    torch.testing.assert_close(residual_of(method, windows)[:, 2], (chance_B / prior).log(), atol=1e-5, rtol=1e-5)
 
 
 def test_the_residual_counts_in_full_where_trust_is_equal() -> None:
