@@ -55,7 +55,8 @@ def accounts(head: FusionHead, events: Sequence[Event], start: int, end: int, *,
 def of_batch(head: FusionHead, cases: Sequence[Case], windows: Windows, verdict: Verdict, worth_BC: Tensor) -> list[list[Account]]:
     """One list a window: of the classes that are `worth` it, in their order. All in one forward. ValueError: as `accounts`."""
     calibration = calibration_of(head)
-    found = removal(lambda some: calibration.odds(head.logits(some), some.present_BM), windows)
+    logits, read = head.read_tokens(windows)
+    found = removal(lambda some: calibration.odds(logits(some), some.present_BM), read)
     told = {name: _counted(found, name, verdict.share_BMC[:, m]) for m, name in enumerate(MODALITIES)}
     made = list[list[Account]]()
     for b, case in enumerate(cases):

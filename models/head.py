@@ -155,6 +155,14 @@ class FusionHead(nn.Module):
             return self, windows
         return self.method.condensed, self.method.condense(self.standard(windows))
 
+    @torch.no_grad()
+    def read_tokens(self, windows: Windows) -> tuple[Callable[[Windows], Tensor], Windows]:
+        """As `read`, for whoever asks for many subsets of the same tokens."""
+        self._check(windows)
+        if not isinstance(self.method, Gated):
+            return self, windows
+        return self.method.weigh, self.method.experts.read(self.standard(windows))
+
     def _check(self, windows: Windows) -> None:
         for name, stream in windows.streams():
             found, wanted = (

@@ -11,6 +11,7 @@ Shape key: B windows, M modalities, T tokens, D width of the model, V verdicts, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +58,23 @@ class Expert(nn.Module):
 
     def forward(self, stream: Stream) -> Tensor:
         """(B, C). Without a token: finite, and without a meaning."""
-        tokens_BTD = self.project(stream.tokens_BTD) + self.quality(stream.quality_BQ)[:, None]
+        return self._weighed(self._tokens(stream), stream)
+
+    def read(self, stream: Stream) -> Stream:
+        """The same with tokens that are read already, for `weigh`: whoever takes single ones away need not have the others read again."""
+        return Stream.of(
+            torch.cat([stream.tokens_BTD[:, :, : self.verdicts], self._tokens(stream)], dim=2), stream.mask_BT, stream.quality_BQ
+        )
+
+    def weigh(self, read: Stream) -> Tensor:
+        """(B, C) of a stream that `read` made, whatever tokens were taken from it since."""
+        return self._weighed(read.tokens_BTD[:, :, self.verdicts :], read)
+
+    def _tokens(self, stream: Stream) -> Tensor:
+        tokens_BTD: Tensor = self.project(stream.tokens_BTD) + self.quality(stream.quality_BQ)[:, None]
+        return tokens_BTD
+
+    def _weighed(self, tokens_BTD: Tensor, stream: Stream) -> Tensor:
         logits_BC: Tensor = self.classify(self.pool(tokens_BTD, stream.mask_BT))
         return logits_BC + self._verdict(stream) if self.verdicts else logits_BC
 
@@ -105,8 +122,19 @@ class Experts(nn.Module):
 
     def odds(self, windows: Windows) -> Tensor:
         """Calibrated log-odds, odds_BMC; without a meaning where a modality is absent."""
-        raw_BMC = torch.stack([self.experts[name](stream) for name, stream in windows.streams()], dim=1)
-        return raw_BMC * self.scale_MC + self.bias_MC
+        return self._calibrated([self.of(name)(stream) for name, stream in windows.streams()])
+
+    def read(self, windows: Windows) -> Windows:
+        """The same windows with tokens that are read already, for `weigh`."""
+        return Windows(**{name: self.of(name).read(stream) for name, stream in windows.streams()})
+
+    def weigh(self, read: Windows) -> Opinions:
+        """What each says of windows that `read` made, whatever tokens were taken from them since."""
+        odds_BMC = self._calibrated([self.of(name).weigh(stream) for name, stream in read.streams()])
+        return self.heard(odds_BMC, read.present_BM)
+
+    def _calibrated(self, raw: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(raw), dim=1) * self.scale_MC + self.bias_MC
 
     def heard(self, odds_BMC: Tensor, present_BM: Tensor) -> Opinions:
         """The same from calibrated log-odds, whoever made them: where there is no voice they are left out."""

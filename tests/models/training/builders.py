@@ -41,14 +41,17 @@ def data(
     spoilt: float = 0.0,
     absent: float = 0.2,
     noise: dict[str, float] | None = None,
-    flagged: bool = True,
+    measured: bool = True,
     **change: Any,
 ) -> Data:
-    """Windows that follow each other. `spoilt`: the share in which the audio is noise, as its first feature of quality says if `flagged`."""
+    """Windows that follow each other. `spoilt`: the share in which the audio is noise, as its first feature of quality says.
+
+    Not `measured`: quality says nothing.
+    """
     random = Generator().manual_seed(seed)
     truth_BC = torch.rand(size, len(CLASSES), generator=random) < 0.3
     spoilt_B = torch.rand(size, generator=random) < spoilt
-    streams = {name: _stream(name, truth_BC, spoilt_B, absent, {**NOISE, **(noise or {})}[name], random, flagged) for name in MODALITIES}
+    streams = {name: _stream(name, truth_BC, spoilt_B, absent, {**NOISE, **(noise or {})}[name], random, measured) for name in MODALITIES}
     made: dict[str, Any] = {
         "windows": Windows(**streams),
         "truth_BC": truth_BC,
@@ -59,7 +62,7 @@ def data(
     return Data(**{**made, **change})
 
 
-def _stream(name: str, truth_BC: Tensor, spoilt_B: Tensor, absent: float, noise: float, random: Generator, flagged: bool) -> Stream:
+def _stream(name: str, truth_BC: Tensor, spoilt_B: Tensor, absent: float, noise: float, random: Generator, measured: bool) -> Stream:
     size = len(truth_BC)
     mask_BT = torch.rand(size, TOKENS, generator=random) < 0.7
     mask_BT[:, 0] = True
@@ -70,8 +73,8 @@ def _stream(name: str, truth_BC: Tensor, spoilt_B: Tensor, absent: float, noise:
     if name == "audio":
         wrong_BTD = 2.0 * torch.randn(tokens_BTD.shape, generator=random)
         tokens_BTD = torch.where(spoilt_B[:, None, None], wrong_BTD, tokens_BTD)
-        quality_BQ[:, 0] += spoilt_B.float() * flagged
-    return Stream.of(3.0 * tokens_BTD + 5.0, mask_BT, quality_BQ + 2.0)
+        quality_BQ[:, 0] += spoilt_B.float()
+    return Stream.of(3.0 * tokens_BTD + 5.0, mask_BT, quality_BQ * measured + 2.0)
 
 
 def splits(**how: Any) -> tuple[Data, Data, Data]:

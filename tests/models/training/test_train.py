@@ -42,7 +42,7 @@ def short() -> Trained:
 def told() -> tuple[tuple[Data, Data, Data], Trained]:
     """Sound that is noise in every second window, pictures that are never clear. Experts that do not read quality: gates have to."""
     every = splits(**SPOILT)
-    deaf = train_experts(*splits(**SPOILT, flagged=False), LONG, seed=0)
+    deaf = train_experts(*splits(**SPOILT, measured=False), LONG, seed=0)
     unread = {name: torch.zeros_like(tensor) if ".quality.weight" in name else tensor for name, tensor in deaf.state.items()}
     return every, replace(deaf, state=unread, key=key_of(every, LONG, 0))
 
