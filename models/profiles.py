@@ -32,7 +32,7 @@ from models.yamnet import YamnetEncoder
 BATCH = 32
 """Patches of sound in one forward."""
 HEAD = Path(__file__).with_name("heads") / "bundled.safetensors"
-HEAD_SHA256 = "a26059668b6c8da81712d909a67a5cc4a01c7f6c85e32f7eb29ffbdeb74ecb10"
+HEAD_SHA256 = "9fade7b4481ee9c3395cb2195b42a4b9f25de6634be60bf3ee80a61aa57cf2fd"
 TINY = "tiny-2"
 WINDOW_S = 2.0
 """Seconds of a window in training: of other lengths a probability is not calibrated."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def calibration(classes: tuple[str, ...] = CLASSES) -> Calibration:
     return Calibration(split="calibration", windows=80, hours=1.0, per_hour=1.0, classes=scales, temperatures=temperatures)
 
 
-def head(method: str = "gated") -> FusionHead:
+def head(method: str = "gated", verdicts: int = 0) -> FusionHead:
     torch.manual_seed(0)
-    about = About(method=method, widths=WIDTHS, classes=CLASSES, encoders="tiny-1", seed=3, recipe="0" * 64)
+    about = About(method=method, widths=replace(WIDTHS, verdicts=verdicts), classes=CLASSES, encoders="tiny-1", seed=3, recipe="0" * 64)
     made = shaken(FusionHead(about, calibration()))
     made.standard.fit(windows_of(BATCH, seed=5))
     return made

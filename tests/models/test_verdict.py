@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.explain import shapley, take
+from models.explain import removal, shapley, take
 from models.fusion.methods import METHODS
 from models.fusion.windows import MODALITIES
 from models.head import FusionHead
@@ -29,6 +29,18 @@ def test_windows_that_are_read_once_give_the_shares_of_windows_read_for_every_su
     plain, found = shapley(made.logits, windows), shapley(*made.read(windows))
     for one, other in ((plain.share_BMC, found.share_BMC), (plain.logit_BC, found.logit_BC), (plain.empty_BC, found.empty_BC)):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("verdicts", [0, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_tokens_that_are_read_once_give_the_falls_of_tokens_read_for_every_one_taken(method: str, verdicts: int) -> None:
+    made, windows = head(method, verdicts).double(), windows_of(BATCH)
+    plain, found = removal(made.logits, windows), removal(*made.read_tokens(windows))
+    torch.testing.assert_close(found.logit_BC, plain.logit_BC, atol=1e-12, rtol=0)
+    for name in MODALITIES:
+        torch.testing.assert_close(found.fall[name], plain.fall[name], atol=1e-12, rtol=0)
+        torch.testing.assert_close(found.alone[name], plain.alone[name], atol=1e-12, rtol=0)
+        assert plain.fall[name].any() and plain.alone[name].any()
 
 
 def test_what_is_absent_has_no_share() -> None:

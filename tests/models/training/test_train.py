@@ -12,6 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from models.fusion.gated import Gated
+from models.fusion.log_odds import LogOdds
 from models.fusion.methods import METHODS
 from models.fusion.windows import MODALITIES
 from models.head import FusionHead
@@ -123,6 +124,16 @@ def test_gates_learn_to_trust_what_its_quality_says_is_good(told: tuple[tuple[Da
     audio_B = gated.method.gates(scaled, gated.method.experts(scaled))[0][:, 1, c]
     spoilt_B = test.windows.audio.quality_BQ[:, 0] > 2.5
     assert audio_B[spoilt_B].mean() < 0.35 < 0.5 < audio_B[~spoilt_B].mean()
+
+
+def test_an_expert_that_reads_quality_says_less_where_it_is_told_that_its_sound_is_noise() -> None:
+    every, test = splits(**SPOILT), data(9, **SPOILT)
+    head = train("log_odds", *every, quick(), seed=0)
+    assert isinstance(head.method, LogOdds)
+    opinions = head.method.experts(head.standard(test.windows))
+    leaves_B = (opinions.logits_BMC - opinions.prior_C)[:, 1, 0].abs()
+    spoilt_B = test.windows.audio.quality_BQ[:, 0] > 2.5
+    assert leaves_B[spoilt_B].mean() < 0.5 * leaves_B[~spoilt_B].mean()
 
 
 def test_calibration_counts_each_window_once_and_has_a_temperature_for_every_pattern(short: Trained) -> None:
