@@ -1,4 +1,4 @@
-"""One expert by modality: its tokens alone to log-odds of the classes, calibrated; and how several experts' log-odds are pooled.
+"""One expert by modality: its tokens and their quality to calibrated log-odds of the classes; and how several experts' log-odds are pooled.
 
 Laws:
 1. An expert reads its own modality and nothing else.
@@ -6,7 +6,7 @@ Laws:
 3. Pooled with one voice in a class, the log-odds are that expert's, to the bit; with none, the prior's.
 4. Calibration and what an expert can speak of are buffers: they travel with the weights, and no training step moves them.
 
-Shape key: B windows, M modalities, T tokens, D width of the model, V verdicts, C classes.
+Shape key: B windows, M modalities, T tokens, D width of a token or of the model, Q quality features, V verdicts, C classes.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Opinions:
 class Expert(nn.Module):
     """Tokens of one modality to log-odds, not yet calibrated: what its encoder says (the greatest over the tokens), and a correction.
 
-    The correction, of zeros at the start: project, move by quality, pool by attention, one hidden layer. Quality says how a token is to be
-    read: a faint sound is not a distant one of a loud scene. ValueError: no such modality.
+    The correction, of zeros at the start: project, pool by attention, move by quality, one hidden layer. So the same numbers can mean another
+    thing in a faint recording than in a loud one. ValueError: no such modality.
     """
 
     def __init__(self, name: str, widths: Widths, dropout: float = 0.0) -> None:
@@ -61,7 +61,7 @@ class Expert(nn.Module):
         return self._weighed(self._tokens(stream), stream)
 
     def read(self, stream: Stream) -> Stream:
-        """The same with tokens that are read already, for `weigh`: whoever takes single ones away need not have the others read again."""
+        """Tokens that are read already, V + D wide, for `weigh`: whoever takes single ones away need not have the others read again."""
         return Stream.of(
             torch.cat([stream.tokens_BTD[:, :, : self.verdicts], self._tokens(stream)], dim=2), stream.mask_BT, stream.quality_BQ
         )

@@ -3,7 +3,7 @@
 The default. Gates as in a mixture of experts (Jacobs et al., Neural Computation 1991), over quality instead of content. Evidence adds up
 as count ** growth, between the mean (growth 0) and the sum (growth 1) of log-odds relative to the prior; the count is the gates' effective
 number of voices, 1 / sum of squares (Kish 1965), so that a voice that is gated away does not count. The correction reads what the experts
-say of other classes, so that glass with a person is learned from few examples of either (stacking: Wolpert, Neural Networks 1992).
+say of the classes that decide a class, so that glass with a person is learned from few examples (stacking: Wolpert, Neural Networks 1992).
 
 Laws:
 1. With one modality present the output is its expert's, to the bit.
@@ -13,7 +13,8 @@ Laws:
    has all of it, in full where two have half each. It is zero at the start, and what it learns moves no expert. It corrects the classes
    that modalities decide together, by the classes that decide them: of others it could only learn which things stood beside each other in
    training.
-5. By the residual a modality corrects what others say of a class: the more of a gate it has itself, the less it counts.
+5. By the residual a modality corrects what others say of a class, or the prior where nobody has a voice in it: it counts by what is left
+   of its own gate.
 
 Shape key: B windows, M modalities, Q quality features, C classes.
 """
@@ -51,10 +52,11 @@ class Gates(nn.Module):
 
 
 class Residual(nn.Module):
-    """What one modality says of other classes -> a correction of what the others say of a class.
+    """What one modality says of the classes that decide a class -> a correction of what the others say of it.
 
-    Linear in the logarithms of the chances that a class is there, and that it is not, from the prior's: that of "glass, and nobody" is a
-    sum of two of them. `parts_CC`: which classes (second) each class (first) is corrected by (bool).
+    Linear in the logarithms of the chances that a class is there, and that it is not, relative to the prior's: that of "glass, and nobody"
+    is a sum of two of them. `parts_CC`: which classes (second) each class (first) is decided by (bool). Weights [m, c, d]: how what m says
+    of d corrects c.
     """
 
     parts_CC: Tensor
@@ -71,7 +73,7 @@ class Residual(nn.Module):
         return ((1.0 - gates_BMC) * corrections_BMC).sum(1)
 
     def _by(self, opinions: Opinions, sign: float, weights_MCC: Tensor) -> Tensor:
-        """Zeros by what has no voice. Products and a sum: batched products of small matrices take longer."""
+        """(B, M, C): zeros by what has no voice."""
         said_BMC = F.logsigmoid(sign * opinions.logits_BMC) - F.logsigmoid(sign * opinions.prior_C)
         said_BMC = torch.where(opinions.voices_BMC, said_BMC, 0.0).detach()
         return (said_BMC[:, :, None] * (weights_MCC * self.parts_CC)).sum(3)

@@ -5,9 +5,9 @@ Laws:
 2. Scale, bias and prior are of the calibration split alone.
 3. Cross-fitted log-odds of a training window come from an expert that saw no window of its recording, trained and calibrated alike, for as
    many epochs as were best for the one that saw all.
-4. It speaks of a class where on held-out windows (validation, and training as cross-fitted: one split has too few recordings
-   of a class) its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never with too few
-   positives, never where its log-odds do not rise with the truth on the calibration split.
+4. It speaks of a class where on held-out windows (validation, and training as cross-fitted: one split has too few recordings of a class)
+   its AP is above the base rate by more than the margin, and no less than a share of the best expert's; never with too few positives,
+   never where its log-odds do not rise with the truth on the calibration split.
 5. Of what it learned beyond its encoder's verdict it keeps, by class, the share that gives the greatest AP on those held-out windows and
    the calibration split, each split counted alike; of equals the smallest. What only fits the recordings of training is left out.
 
@@ -164,7 +164,7 @@ class Told:
 
     @property
     def held(self) -> tuple[Tensor, ...]:
-        """By split: none of these windows was learned from by who says it."""
+        """By split: no weights of who says it saw these windows."""
         return self.train_NC, self.validation_NC, self.calibration_NC
 
 
@@ -176,9 +176,8 @@ def _told(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fold_
     for fold, other in enumerate(others):
         (held_2C, _), here_N = _calibrated(other, calibration), fold_N == fold
         train_NC[here_N] = say(other, some(train.stream, here_N)) * held_2C[0] + held_2C[1]
-    unseen = {"validation_NC": validation, "calibration_NC": calibration}
-    told = {name: say(expert, side.stream) * lines_2C[0] + lines_2C[1] for name, side in unseen.items()}
-    return Told(lines_2C=lines_2C, fitted_C=fitted_C, train_NC=train_NC, **told)
+    validation_NC, calibration_NC = (say(expert, side.stream) * lines_2C[0] + lines_2C[1] for side in (validation, calibration))
+    return Told(lines_2C=lines_2C, fitted_C=fitted_C, train_NC=train_NC, validation_NC=validation_NC, calibration_NC=calibration_NC)
 
 
 def _shares(expert: Expert, others: Sequence[Expert], sides: Sequence[Side], fold_N: Tensor, recipe: Recipe) -> Tensor:

@@ -20,7 +20,9 @@ Subjects = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Defaults were chosen by cross-validation over the recordings of training and validation."""
+    """Defaults were chosen by cross-validation over the recordings of training and validation; for experts `decay`, `rate` and `token_noise`
+    on validation and calibration.
+    """
 
     model: int = 64
     """Width of the model."""
@@ -39,7 +41,7 @@ class Recipe:
     decay: float = 0.05
     """Weight decay, of matrices alone."""
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
-    """Of what an expert learned beyond its encoder's verdict: which are tried, by class, on held-out windows."""
+    """Of what an expert learned beyond its encoder's verdict: which are tried, by class, on held-out windows and the calibration split."""
     clip: float = 1.0
     """Greatest norm of a gradient."""
     dropout: float = 0.2

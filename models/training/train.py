@@ -2,8 +2,8 @@
 
 Laws:
 1. The same splits, recipe, seed and number of threads give the same head, to the bit; with checkpoints, also after an interruption.
-2. Weights see the training split; the choice of an epoch validation; that of voices validation and cross-fitted training; calibration,
-   also each expert's, the calibration split.
+2. Weights see the training split; the choice of an epoch validation; that of voices validation and cross-fitted training; that of what an
+   expert keeps of its correction these and the calibration split; calibration, also each expert's, the calibration split alone.
 3. Training the gates moves no expert: with one modality present the logits are its calibrated expert's, to the bit.
 4. Experts that are passed in must be of the same splits, recipe and seed: else ValueError.
 

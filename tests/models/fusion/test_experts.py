@@ -28,7 +28,7 @@ def test_an_expert_reads_its_own_modality_alone() -> None:
         assert torch.equal(made(mixed).logits_BMC[:, at], made(windows).logits_BMC[:, at])
 
 
-def test_an_expert_reads_the_quality_of_its_modality_alone_and_refuses_a_name_that_is_none() -> None:
+def test_an_expert_reads_the_quality_of_its_own_modality_alone() -> None:
     made, windows = experts(), windows_of(ALL)
     before_BMC = made(windows).logits_BMC
     for at, name in enumerate(MODALITIES):
@@ -36,6 +36,9 @@ def test_an_expert_reads_the_quality_of_its_modality_alone_and_refuses_a_name_th
         other = Stream.of(stream.tokens_BTD, stream.mask_BT, stream.quality_BQ + 1.0)
         mixed = Windows(**{each: other if each == name else one for each, one in windows.streams()})
         assert (made(mixed).logits_BMC != before_BMC).any(0).any(1).tolist() == [m == at for m in range(len(MODALITIES))]
+
+
+def test_an_expert_of_what_is_no_modality_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'smell' must be one of frames, audio"):
         Expert("smell", WIDTHS)
 

@@ -136,6 +136,17 @@ def test_an_expert_that_reads_quality_says_less_where_it_is_told_that_its_sound_
     assert leaves_B[spoilt_B].mean() < 0.5 * leaves_B[~spoilt_B].mean()
 
 
+def test_the_residual_corrects_what_the_recipe_calls_joint_by_the_classes_that_decide_it_and_nothing_else() -> None:
+    every, recipe = splits(), quick(epochs=2, joint=(("scream", ("person",)),))
+    method = train("gated", *every, recipe, seed=0).method
+    assert isinstance(method, Gated)
+    decides = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.bool)
+    decides[CLASSES.index("scream"), CLASSES.index("person")] = True
+    assert torch.equal(method.residual.parts_CC, decides)
+    for weights_MCC in (method.residual.there_MCC, method.residual.not_there_MCC):
+        assert torch.equal((weights_MCC != 0).any(0), decides)
+
+
 def test_calibration_counts_each_window_once_and_has_a_temperature_for_every_pattern(short: Trained) -> None:
     head = train("log_odds", *splits(), SHORT, seed=0, experts=short)
     assert head.calibration is not None
