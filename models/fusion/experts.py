@@ -39,8 +39,8 @@ class Opinions:
 class Expert(nn.Module):
     """Tokens of one modality to log-odds, not yet calibrated: what its encoder says (the greatest over the tokens), and a correction.
 
-    The correction, of zeros at the start: project, pool by attention, move by quality, one hidden layer. So the same numbers can mean another
-    thing in a faint recording than in a loud one. ValueError: no such modality.
+    The correction, of zeros at the start: project, pool by attention, move by quality, one hidden layer. So the same numbers can mean
+    another thing in a faint recording than in a loud one. ValueError: no such modality.
     """
 
     def __init__(self, name: str, widths: Widths, dropout: float = 0.0) -> None:

@@ -20,8 +20,8 @@ Subjects = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Defaults were chosen by cross-validation over the recordings of training and validation; for experts `decay`, `rate` and `token_noise`
-    on validation and calibration.
+    """Defaults were chosen by cross-validation over the recordings of training and validation; for experts `decay`, `rate` and
+    `token_noise` on validation and calibration.
     """
 
     model: int = 64
