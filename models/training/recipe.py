@@ -68,8 +68,9 @@ class Recipe:
 
     folds: int = 3
     """Parts of the recordings: gates learn from experts that did not train on the window's recording."""
-    subjects: Subjects = (("transcripts", SPOKEN),)
-    """Classes of which a modality may speak at all; a modality that is not named, of any."""
+    subjects: Subjects = (("frames", ("person", *JOINT)), ("transcripts", SPOKEN))
+    """Classes of which a modality may speak at all; a modality that is not named, of any. Pictures show nobody's glass break: what they
+    would say of it is who stood beside it in training."""
     joint: Subjects = tuple(JOINT.items())
     """Classes that modalities decide together, and by which: what the residual of `gated` may correct, and by what."""
     fewest_positives: int = 10
