@@ -52,8 +52,9 @@ class Encoders:
         """Those with pretrained weights. PackageError: missing or altered. How many threads torch has is left as it is.
 
         People are found in 8 bits on a CPU, as when the head was trained; on any other device by the published network in floats. Its
-        chances differ by 0.01 on average and by 0.16 at most (persons.py), so the fingerprint is another. What the head makes of them is as
-        good: AP of person, intrusion and breakage within 0.2 points, calibration error within 0.001 (400 scenes of test and calibration).
+        chances differ by 0.01 on average and by 0.16 at most (persons.py), so the fingerprint is another. What the head of 2026-11-26 made
+        of them was as good: AP of person, intrusion and breakage within 0.2 points, calibration error within 0.001 (400 scenes of test
+        and calibration); of the one that ships now it was not measured.
         """
         return cls(
             images=PersonDetector.load() if device == "cpu" else TorchPersonDetector.load(device=device),

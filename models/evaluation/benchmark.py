@@ -38,6 +38,7 @@ from models.evaluation.truth import HOP_S, WINDOW_S
 from models.fusion.experts import Experts
 from models.fusion.methods import DEFAULT, METHODS
 from models.fusion.windows import MODALITIES, Stream, Windows
+from models.head import VERSION as HEAD_VERSION
 from models.head import FusionHead
 from models.profiles import Encoders
 from models.recordings import Split
@@ -171,7 +172,8 @@ class Learned:
 def learn(bench: Bench, seed: int, progress: Progress | None = None, *, log_dir: Path | None = None) -> Learned:
     """Every method of the plan. A head that lies in the bench's folder, of these splits, recipe and seed, is taken from there."""
     splits, hours, recipe, experts = bench.learning(), bench.hours(), bench.plan.recipe, None
-    folder = bench.folder / f"heads-{key_of((*splits, *([hours] if hours else [])), recipe, seed)[:16]}-{VERSION}"
+    origin = key_of((*splits, *([hours] if hours else [])), recipe, seed)[:16]
+    folder = bench.folder / f"heads-{origin}-{HEAD_VERSION}-{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     heads = {}
     for name in bench.plan.methods:

@@ -15,7 +15,8 @@ from typing import Literal
 from models.classes import JOINT
 from models.evaluation.library import SPOKEN
 
-Subjects = tuple[tuple[str, tuple[str, ...]], ...]
+ByName = tuple[tuple[str, tuple[str, ...]], ...]
+"""Classes by the name of what they belong to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +69,10 @@ class Recipe:
 
     folds: int = 3
     """Parts of the recordings: gates learn from experts that did not train on the window's recording."""
-    subjects: Subjects = (("frames", ("person", *JOINT)), ("transcripts", SPOKEN))
+    subjects: ByName = (("frames", ("person", *JOINT)), ("transcripts", SPOKEN))
     """Classes of which a modality may speak at all; a modality that is not named, of any. Pictures show nobody's glass break: what they
     would say of it is who stood beside it in training."""
-    joint: Subjects = tuple(JOINT.items())
+    joint: ByName = tuple(JOINT.items())
     """Classes that modalities decide together, and by which: what the residual of `gated` may correct, and by what."""
     fewest_positives: int = 10
     """Training windows of a class with the modality present: with fewer its expert has no voice in the class."""

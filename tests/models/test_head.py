@@ -16,7 +16,7 @@ from models.calibration import PATTERNS as NAMES
 from models.calibration import Calibration, Scale, Temperature
 from models.fusion.methods import METHODS
 from models.fusion.windows import Windows
-from models.head import FARTHEST, KEY, MOST_BYTES, About, FusionHead, Standard, read, write
+from models.head import FARTHEST, KEY, MOST_BYTES, VERSION, About, FusionHead, Standard, read, write
 from tests.models.fusion.builders import NAN, PATTERNS, WIDTHS, filled, rows, shaken, windows_of
 
 CLASSES = ("one", "two", "three")
@@ -140,7 +140,7 @@ def change(where: str, value: object) -> Callable[[Record, Tensors], None]:
 
 
 BAD = (
-    (change("version", 3), "version 3 is not 2"),
+    (change("version", VERSION + 1), f"version {VERSION + 1} is not {VERSION}"),
     (change("about.method", "guess"), "method='guess' must be one of concatenation"),
     (change("about.method", 3), "about.method=3 must be text"),
     (change("about.more", 1), "about: expected an object with"),

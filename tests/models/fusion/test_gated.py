@@ -100,6 +100,14 @@ def test_a_modality_corrects_what_others_say_and_not_what_it_says_itself() -> No
         assert bool((residual_of(other, windows)[:, 1] != before_B).any()) is moved
 
 
+def test_a_correction_counts_by_what_is_left_of_the_gate_of_whoever_makes_it() -> None:
+    method, opinions = shaken(gated()), shaken(gated()).experts(windows_of(ALL))
+    gates_BMC = torch.zeros_like(opinions.logits_BMC)
+    whole_BC = method.residual(opinions, gates_BMC)  # nobody has a voice: the prior is corrected in full
+    assert whole_BC.any()
+    torch.testing.assert_close(method.residual(opinions, gates_BMC + 0.25), 0.75 * whole_BC)
+
+
 def test_the_residual_can_say_and() -> None:
     """Glass with nobody near: high only where glass is heard and nobody is seen. Chances of both, multiplied, say the same."""
     method, windows = gated(), windows_of(torch.tensor([[True, True, False]] * 64))
