@@ -58,20 +58,18 @@ def of_batch(head: FusionHead, cases: Sequence[Case], windows: Windows, verdict:
     logits, read = head.read_tokens(windows)
     found = removal(lambda some: calibration.odds(logits(some), some.present_BM), read)
     told = {name: _counted(found, name, verdict.share_BMC[:, m]) for m, name in enumerate(MODALITIES)}
-    made = list[list[Account]]()
-    for b, case in enumerate(cases):
-        present = [m for m in range(len(MODALITIES)) if windows.present_BM[b, m]]
-        made.append([])
-        for c in worth_BC[b].nonzero().flatten().tolist():
-            scale = calibration.classes[c]
-            account = Account(
-                label=scale.name,
-                probability=float(verdict.probability_BC[b, c]),
-                threshold=scale.threshold if scale.threshold <= 1.0 else None,
-                shares={MODALITIES[m]: float(verdict.share_BMC[b, m, c]) for m in present},
-                moments={MODALITIES[m]: told[MODALITIES[m]].moment(case, MODALITIES[m], b, c) for m in present},
-            )
-            made[-1].append(account)
+    present_BM, probability_BC, share_BMC = windows.present_BM.tolist(), verdict.probability_BC.tolist(), verdict.share_BMC.tolist()
+    made: list[list[Account]] = [[] for _ in cases]
+    for b, c in worth_BC.nonzero().tolist():
+        present, scale = {name: m for m, name in enumerate(MODALITIES) if present_BM[b][m]}, calibration.classes[c]
+        account = Account(
+            label=scale.name,
+            probability=probability_BC[b][c],
+            threshold=scale.threshold if scale.threshold <= 1.0 else None,
+            shares={name: share_BMC[b][m][c] for name, m in present.items()},
+            moments={name: told[name].moment(cases[b], name, b, c) for name in present},
+        )
+        made[b].append(account)
     return made
 
 
@@ -85,22 +83,22 @@ def without(events: Iterable[Event], names: Container[str]) -> list[Event]:
 class _Counted:
     """By window and class: which token counts, the fall without it, the probability then, and how many say the same."""
 
-    token_BC: Tensor
-    fall_BC: Tensor
-    left_BC: Tensor
-    alike_BC: Tensor
+    token_BC: list[list[int]]
+    fall_BC: list[list[float]]
+    left_BC: list[list[float]]
+    alike_BC: list[list[int]]
 
     def moment(self, case: Case, name: str, b: int, c: int) -> Moment:
         """For one class of one window."""
-        token: Token = getattr(case.gathered, name)[int(self.token_BC[b, c])]
+        token: Token = getattr(case.gathered, name)[self.token_BC[b][c]]
         event = case.events[token.event]
         return Moment(
             second=(token.at - case.start) / SECOND,
             found=_found(event, token.patch),
             people=len(event.features.boxes_N5) if isinstance(event.features, Seen) else 0,
-            fall=float(self.fall_BC[b, c]),
-            left=float(self.left_BC[b, c]),
-            alike=int(self.alike_BC[b, c]),
+            fall=self.fall_BC[b][c],
+            left=self.left_BC[b][c],
+            alike=self.alike_BC[b][c],
         )
 
 
@@ -115,10 +113,10 @@ def _counted(found: Removal, name: str, share_BC: Tensor) -> _Counted:
     alone_BTC = alone_BTC.masked_fill(~mask_BT[:, :, None], float("-inf"))
     alike_BC = (alone_BTC >= (ALIKE * alone_BTC.amax(1, keepdim=True)).clamp(min=SLIGHT)).sum(1)
     return _Counted(
-        token_BC=token_BC.cpu(),
-        fall_BC=fall_BC.cpu(),
-        left_BC=torch.sigmoid(found.logit_BC - fall_BC).cpu(),
-        alike_BC=alike_BC.cpu(),
+        token_BC=token_BC.tolist(),
+        fall_BC=fall_BC.tolist(),
+        left_BC=torch.sigmoid(found.logit_BC - fall_BC).tolist(),
+        alike_BC=alike_BC.tolist(),
     )
 
 

@@ -8,13 +8,15 @@ Laws:
 
 Sources: Shapley 1953, exact over the 2^M coalitions; deletion and insertion of single tokens, Petsiuk et al., arXiv:1806.07421.
 Values are logits, where evidence adds.
-Shape key: as in models/fusion/windows.py, and K coalitions, N rows. Coalition k has modality m when bit m of k is set.
+Shape key: as in models/fusion/windows.py, and K coalitions, W of them without a modality, N rows. Coalition k has modality m when bit m
+of k is set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import factorial
 
 import torch
@@ -56,12 +58,14 @@ def shapley(forward: Forward, windows: Windows) -> Contributions:
     coalition_K = torch.arange(COALITIONS, device=windows.present_BM.device)
     B = len(windows.present_BM)
     rows_N = torch.arange(B, device=coalition_K.device).repeat_interleave(COALITIONS)
-    value_NC = forward(take(windows, rows_N).only(_members(coalition_K).repeat(B, 1))).double()
+    value_NC = forward(take(windows, rows_N, _members(coalition_K).repeat(B, 1))).double()
     value_BKC = value_NC.reshape(B, COALITIONS, value_NC.shape[1])
     # A coalition with an absent member is the same windows as without it: the same number too, whatever a batched kernel rounds to.
     same_BK = coalition_K & (windows.present_BM * _bits(coalition_K)).sum(1, keepdim=True)
     value_BKC = value_BKC.gather(1, same_BK[:, :, None].expand_as(value_BKC))
-    share_BMC = torch.stack([_share(value_BKC, at) for at in range(M)], dim=1)
+    without_MW, weight_MW1 = _joined(coalition_K.device)
+    gain_BMWC = value_BKC[:, without_MW | _bits(coalition_K)[:, None]] - value_BKC[:, without_MW]
+    share_BMC = (gain_BMWC * weight_MW1).sum(2)
     return Contributions(share_BMC=share_BMC, empty_BC=value_BKC[:, 0], logit_BC=value_BKC[:, -1])
 
 
@@ -107,11 +111,23 @@ def top(importance_BTC: Tensor, mask_BT: Tensor) -> Tensor:
     return torch.where(mask_BT.any(1)[:, None], best_BC, -1)
 
 
-def take(windows: Windows, rows_N: Tensor) -> Windows:
-    """Those windows, in that order; one may come more than once."""
-    return Windows(
-        **{name: Stream.of(one.tokens_BTD[rows_N], one.mask_BT[rows_N], one.quality_BQ[rows_N]) for name, one in windows.streams()}
-    )
+def take(windows: Windows, rows_N: Tensor, keep_NM: Tensor | None = None) -> Windows:
+    """Those windows, in that order; one may come more than once. `keep_NM` (bool): with those modalities alone."""
+    streams = {}
+    for m, (name, one) in enumerate(windows.streams()):
+        mask_NT = one.mask_BT[rows_N] if keep_NM is None else one.mask_BT[rows_N] & keep_NM[:, m, None]
+        streams[name] = Stream.of(one.tokens_BTD[rows_N], mask_NT, one.quality_BQ[rows_N])
+    return Windows(**streams)
+
+
+@cache
+def _joined(device: torch.device) -> tuple[Tensor, Tensor]:
+    """By modality, the W coalitions that it can join, and how much what it adds to each counts: 1 in all. There once: a graph on a GPU
+    cannot copy them.
+    """
+    without = [[k for k in range(COALITIONS) if not k >> m & 1] for m in range(M)]
+    weight = [[factorial(k.bit_count()) * factorial(M - k.bit_count() - 1) / factorial(M) for k in row] for row in without]
+    return torch.tensor(without, device=device), torch.tensor(weight, dtype=torch.float64, device=device)[:, :, None]
 
 
 def _bits(like: Tensor) -> Tensor:
@@ -120,13 +136,3 @@ def _bits(like: Tensor) -> Tensor:
 
 def _members(coalition_K: Tensor) -> Tensor:
     return (coalition_K[:, None] & _bits(coalition_K)) > 0
-
-
-def _share(value_BKC: Tensor, at: int) -> Tensor:
-    """The weighted mean of what modality `at` adds to each coalition without it."""
-    share_BC = torch.zeros_like(value_BKC[:, 0])
-    for without in (each for each in range(COALITIONS) if not each >> at & 1):
-        size = without.bit_count()
-        weight = factorial(size) * factorial(M - size - 1) / factorial(M)
-        share_BC = share_BC + weight * (value_BKC[:, without | 1 << at] - value_BKC[:, without])
-    return share_BC

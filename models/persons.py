@@ -55,12 +55,13 @@ class PersonDetector:
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Seen]:
         """Blocking; one result per picture (H x W x 3, uint8, RGB, any size)."""
-        return [self._detect(image) for image in images]
+        smalls = [smaller(image) for image in images]
+        found = [self._detect(small_SS3) for small_SS3 in smalls]  # in a row: each finds its weights in the processor's cache
+        return [seen_of(image, small_SS3, *told) for image, small_SS3, told in zip(images, smalls, found, strict=True)]
 
-    def _detect(self, image_HW3: NDArray[np.uint8]) -> Seen:
-        small_SS3 = smaller(image_HW3)
+    def _detect(self, small_SS3: NDArray[np.uint8]) -> tuple[Array, Array, NDArray[np.integer[Any]]]:
         corners_1N4, confidence_1N1, standing_K3 = map(np.asarray, self._session.run(OUTPUTS, {INPUT: small_SS3[None]}))
-        return seen_of(image_HW3, small_SS3, corners_1N4[0], confidence_1N1[0, :, 0], standing_K3[:, 2])
+        return corners_1N4[0], confidence_1N1[0, :, 0], standing_K3[:, 2]
 
 
 def seen_of(

@@ -54,14 +54,13 @@ def of_sound(sound_N: Array) -> Array:
     level = float(np.sqrt(np.mean(np.square(sound_N, dtype=np.float64))))
     peak = float(np.abs(sound_N).max())
     power = np.abs(np.fft.rfft(sound_N * _window(len(sound_N)))) ** 2 + _TINY
-    frequency = np.fft.rfftfreq(len(sound_N), 1.0 / RATE)
     values = (
         np.clip(1.0 + _decibels(level) / 80.0, 0.0, 1.0),
         np.clip((_decibels(peak) - _decibels(level)) / 40.0, 0.0, 1.0),
         np.mean(np.abs(sound_N) >= FULL_SCALE),
         np.mean(sound_N == 0.0),
         np.exp(np.mean(np.log(power))) / np.mean(power),
-        power[frequency < WIND_HZ].sum() / power.sum(),
+        power[: _below_wind(len(sound_N))].sum() / power.sum(),
     )
     return np.array(values, np.float32)
 
@@ -79,6 +78,11 @@ def _window(length: int) -> NDArray[np.float64]:
     return window_N
 
 
+@lru_cache(maxsize=8)
+def _below_wind(length: int) -> int:
+    return int(np.count_nonzero(np.fft.rfftfreq(length, 1.0 / RATE) < WIND_HZ))
+
+
 def _decibels(level: float) -> float:
     return 20.0 * float(np.log10(max(level, 1e-6)))
 
@@ -89,7 +93,7 @@ def _steps(image_HW3: NDArray[np.uint8]) -> NDArray[np.float64]:
         return np.zeros(1)
     import cv2  # as above
 
-    rows_HW = np.ascontiguousarray(image_HW3[:: max(1, len(image_HW3) // ROWS), :, 1])
+    rows_HW = cv2.extractChannel(image_HW3[:: max(1, len(image_HW3) // ROWS)], 1)
     steps_1W = cv2.reduce(cv2.absdiff(rows_HW[:, 1:], rows_HW[:, :-1]), 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
     return np.asarray(steps_1W[0] / len(rows_HW), np.float64)
 

@@ -195,3 +195,14 @@ def test_windows_are_taken_in_order_and_more_than_once() -> None:
     taken = take(windows, torch.tensor([1, 0, 1]))
     assert taken.present_BM.tolist() == [[False, True, True], [True, False, True], [False, True, True]]
     assert torch.equal(taken.transcripts.tokens_BTD[2], windows.transcripts.tokens_BTD[1])
+
+
+def test_windows_are_taken_with_the_modalities_that_are_kept_alone() -> None:
+    windows = made(torch.ones(4, len(MODALITIES), dtype=torch.bool))
+    rows_N, keep_NM = torch.tensor([2, 0, 2]), torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+    found, expected = take(windows, rows_N, keep_NM), take(windows, rows_N).only(keep_NM)
+    for name, stream in found.streams():
+        other = getattr(expected, name)
+        assert all(
+            torch.equal(getattr(stream, part), getattr(other, part)) for part in ("tokens_BTD", "mask_BT", "quality_BQ", "present_B")
+        )

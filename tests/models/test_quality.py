@@ -88,3 +88,18 @@ def test_words_say_how_sure_they_are() -> None:
     assert of_words("help me", 0.25).tolist() == [0.25, 2 / 32, 1.0]
     assert of_words("help me", None).tolist() == [0.5, 2 / 32, 0.0]
     assert len(of_words("", 0.0)) == len(WORDS)
+
+
+def test_what_is_kept_between_calls_is_what_each_call_would_make() -> None:
+    """Share of energy below 200 Hz, and steps on JPEG's grid, as one would write them."""
+    samples = glass()[:15_600]
+    for length in (1, 2, 159, 160, 161, 400, 9_600, 15_600, 401, 160):
+        power = np.abs(np.fft.rfft(samples[:length] * np.hanning(length))) ** 2 + 1e-12
+        low = power[np.fft.rfftfreq(length, 1 / 16_000) < 200].sum() / power.sum()
+        assert sound(samples[:length])["low"] == np.float32(low)
+    for image in (street(), street()[::-1, ::2], street()[:3, :40], np.asfortranarray(street())):
+        green = image[:: max(1, len(image) // 160), :, 1].astype(np.int64)
+        steps = np.abs(np.diff(green, axis=1)).sum(0) / len(green)
+        edges = steps[7::8].mean() if len(steps) > 7 else 0.0
+        expected = np.clip((edges - steps.mean()) / (edges + steps.mean() + 1e-3), 0.0, 1.0)
+        assert picture(image)["grid"] == pytest.approx(expected, abs=1e-7)

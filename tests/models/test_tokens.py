@@ -184,6 +184,12 @@ def test_log_odds_are_bounded_and_keep_the_order(chances: list[float]) -> None:
     assert (np.diff(found) >= 0).all()
 
 
+def test_log_odds_are_those_of_clipped_chances() -> None:
+    chances = np.array([0.0, 1e-9, 1e-4, 0.3, 0.5, 0.9999, 1.0, 2.0, -1.0, np.inf, np.nan])
+    clipped = np.clip(chances, 1e-4, 1 - 1e-4)
+    np.testing.assert_array_equal(log_odds(chances), np.log(clipped / (1 - clipped)).astype(np.float32))
+
+
 def test_a_narrow_encoder_leaves_zeros_and_a_wide_one_is_refused() -> None:
     (one,) = gather(0, SECOND, [event(0, heard(width=4, labels=3))]).audio
     assert np.flatnonzero(one.values_D[CHANCES:]).tolist() == [WIDTH, WIDTH + 1, WIDTH + 2]
