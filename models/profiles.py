@@ -32,7 +32,7 @@ from models.yamnet import YamnetEncoder
 BATCH = 32
 """Patches of sound in one forward."""
 HEAD = Path(__file__).with_name("heads") / "bundled.safetensors"
-HEAD_SHA256 = "4426fce65ca3c6b2c823d85dec277d36dc5f22c2f1d02b76f57a5f976d1d42aa"
+HEAD_SHA256 = "378c483e7f083b1bb92da32d37c7a2c7ec71597b1e303f0ca12e8f728983a45d"
 TINY = "tiny-2"
 WINDOW_S = 2.0
 """Seconds of a window in training: of other lengths a probability is not calibrated."""

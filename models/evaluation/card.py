@@ -49,8 +49,8 @@ def _about(head: FusionHead, path: Path, origin: Origin) -> Iterator[str]:
     )
     yield f"- Probabilities are calibrated on {calibration.windows:,} windows of the calibration split, thresholds on"
     yield f"  {calibration.hours:.1f} h composed of its recordings: at most {calibration.per_hour:g} false alarm an hour and class,"
-    yield "  whichever modalities are left. What an expert keeps of its correction was chosen there too: figures of that split"
-    yield "  are optimistic."
+    yield "  whichever modalities are left. What experts, gates and residual keep of what they learned was chosen there too, and some"
+    yield "  numbers of the recipe: figures of that split are optimistic."
     yield ""
 
 

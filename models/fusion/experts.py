@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.fusion.parts import AttentionPool, mlp, project, silent
+from models.fusion.parts import AttentionPool, mlp, project, shrink_rows, silent
 from models.fusion.windows import MODALITIES, Stream, Widths, Windows
 
 
@@ -83,8 +83,7 @@ class Expert(nn.Module):
         """Keep that share of what was learned of each class beyond the encoder's verdict. Without verdicts: nothing to do."""
         if self.verdicts:
             own_CV = torch.eye(len(share_C), self.verdicts, device=share_C.device)
-            for parameter in self.classify[-1].parameters():
-                parameter.mul_(share_C.reshape(-1, *[1] * (parameter.ndim - 1)))
+            shrink_rows(self.classify, share_C)
             self.trust_CV.copy_(own_CV + share_C[:, None] * (self.trust_CV - own_CV))
         return self
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.fusion.experts import Experts, Opinions
-from models.fusion.parts import masked_softmax, mlp, silent
+from models.fusion.parts import masked_softmax, mlp, shrink_rows, silent
 from models.fusion.windows import MODALITIES, Stream, Widths, Windows
 
 GATE = 16  # hidden units
@@ -50,6 +50,14 @@ class Gates(nn.Module):
         gates_BMC = masked_softmax(quality_BMC + self.evidence_MC * leaves_BMC, opinions.voices_BMC, dim=1)
         return gates_BMC, masked_softmax(quality_BMC, windows.present_BM[:, :, None], dim=1)
 
+    @torch.no_grad()
+    def shrink(self, share_C: Tensor) -> Gates:
+        """Keep that share of every score: at 0 all voices of a class are equal."""
+        for name in MODALITIES:
+            shrink_rows(self.quality[name], share_C)
+        self.evidence_MC.mul_(share_C)
+        return self
+
 
 class Residual(nn.Module):
     """What one modality says of the classes that decide a class -> a correction of what the others say of it.
@@ -71,6 +79,13 @@ class Residual(nn.Module):
         """(B, C)."""
         corrections_BMC = self._by(opinions, 1.0, self.there_MCC) + self._by(opinions, -1.0, self.not_there_MCC)
         return ((1.0 - gates_BMC) * corrections_BMC).sum(1)
+
+    @torch.no_grad()
+    def shrink(self, share_C: Tensor) -> Residual:
+        """Keep that share of every correction."""
+        for weights_MCC in (self.there_MCC, self.not_there_MCC):
+            weights_MCC.mul_(share_C[:, None])
+        return self
 
     def _by(self, opinions: Opinions, sign: float, weights_MCC: Tensor) -> Tensor:
         """(B, M, C): zeros by what has no voice."""
@@ -107,6 +122,12 @@ class Gated(nn.Module):
     def weigh(self, read: Windows) -> Tensor:
         """(B, C) logits of windows that `experts.read` made, whatever tokens were taken from them since."""
         return self.fuse(read, self.experts.weigh(read))
+
+    def shrink(self, gates_C: Tensor, residual_C: Tensor) -> Gated:
+        """Keep those shares of what the gates and the residual learned of each class. At 0 and 0: voices that count alike."""
+        self.gates.shrink(gates_C)
+        self.residual.shrink(residual_C)
+        return self
 
     def fuse(self, windows: Windows, opinions: Opinions) -> Tensor:
         """The same from given opinions: gates learn from experts that did not train on the window."""

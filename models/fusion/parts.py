@@ -44,6 +44,13 @@ def silent(network: nn.Sequential) -> nn.Sequential:
     return network
 
 
+def shrink_rows(network: nn.Module, share_C: Tensor) -> None:
+    """By class that share of what a network of `mlp` says of it, in place; under `no_grad`."""
+    assert isinstance(network, nn.Sequential)
+    for parameter in network[-1].parameters():
+        parameter.mul_(share_C.reshape(-1, *[1] * (parameter.ndim - 1)))
+
+
 def project(inputs: int, model: int, dropout: float = 0.0) -> nn.Sequential:
     """Tokens of one modality, of any scale, to the width of the model."""
     return nn.Sequential(nn.Linear(inputs, model), nn.LayerNorm(model), nn.GELU(), nn.Dropout(dropout))

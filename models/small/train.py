@@ -52,19 +52,19 @@ _SOUND = Kind(
     networks=sound.NETWORKS,
     classes=HEARD,
     vary=augment.sound,
-    recipe=Recipe(batch=64, epochs=16, patience=5, rate=2e-3, decay=0.05, balance=0.5),
+    recipe=Recipe(batch=64, epochs=16, patience=5, rate=2e-3, decay=0.05, balance=0.5, dropout=0.2, average=0.0),
 )
 _PICTURE = Kind(
     networks=picture.NETWORKS,
     classes=("person",),
     vary=augment.picture,
-    recipe=Recipe(batch=16, epochs=60, patience=20, rate=1e-3, decay=0.05, balance=0.5),
+    recipe=Recipe(batch=16, epochs=60, patience=20, rate=1e-3, decay=0.05, balance=0.5, dropout=0.2, average=0.0),
 )
 _TEXT = Kind(
     networks=text.NETWORKS,
     classes=SPOKEN,
     vary=augment.text,
-    recipe=Recipe(batch=16, epochs=60, patience=20, rate=2e-3, decay=0.05, dropout=0.3),
+    recipe=Recipe(batch=16, epochs=60, patience=20, rate=2e-3, decay=0.05, dropout=0.3, average=0.0),
 )
 KINDS: Mapping[str, Kind] = {name: kind for kind in (_SOUND, _PICTURE, _TEXT) for name in kind.networks}
 """Every small encoder, by its architecture. Recipes are a person's choice, made without the test's recordings."""

@@ -21,14 +21,14 @@ from models.head import read, write
 
 MOST_BYTES = 1 << 30
 """No checkpoint is larger."""
-VERSION = "1"
+VERSION = "2"
 
 State = dict[str, Tensor]
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """How far a stage is. `best` are the weights of `best_epoch`; epochs count from 0, before the first step."""
+    """How far a stage is. `best` are the averaged weights of `best_epoch`; epochs count from 0, before the first step."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -44,9 +44,10 @@ class Checkpoint:
     path: Path
     key: str
 
-    def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, progress: Progress, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """After an epoch."""
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
         for at, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{at}.{name}": tensor for name, tensor in state.items()}
@@ -61,7 +62,7 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write(self.path, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, about)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+    def load(self, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
         """None where there is no file yet. ValueError where it is of something else, or no checkpoint."""
         if not self.path.exists():
             return None
@@ -70,6 +71,7 @@ class Checkpoint:
             raise ValueError(f"{self.path} is of another recipe, seed, data or release: remove it, or choose another folder")
         try:
             model.load_state_dict(_below(tensors, "model"))
+            average.load_state_dict(_below(tensors, "average"))
             _restore(optimizer, _below(tensors, "optimizer"))
             return Progress(
                 epoch=int(about["epoch"]),

@@ -135,8 +135,7 @@ def predict(forward: Callable[[Windows], Tensor], windows: Windows, keep_BM: Ten
     every_B = torch.arange(len(windows.present_BM), device=windows.present_BM.device) if row_B is None else row_B
     found = []
     for at in range(0, len(every_B), CHUNK):
-        here = take(windows, every_B[at : at + CHUNK])
-        found.append(forward(here if keep_BM is None else here.only(keep_BM[at : at + CHUNK])))
+        found.append(forward(take(windows, every_B[at : at + CHUNK], None if keep_BM is None else keep_BM[at : at + CHUNK])))
     return torch.cat(found)
 
 

@@ -1,4 +1,7 @@
-"""One stage of training: epochs of steps, until the validation figure no longer rises; the best epoch's weights stay.
+"""One stage of training: epochs of steps, until the validation figure no longer rises; the best epoch's averaged weights stay.
+
+Averages: Polyak and Juditsky, SIAM J. Control Optim. 1992; as a moving average, Tarvainen and Valpola, arXiv:1703.01780. Here they tell
+better of unseen recordings than the weights of the last step (models/README.md).
 
 Laws:
 1. Weights follow from the task, recipe, name and seed: on one machine, with as many threads, to the bit. An epoch's randomness is drawn
@@ -18,6 +21,7 @@ from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.training.checkpoints import Checkpoint, Progress
 from models.training.recipe import Recipe
@@ -59,18 +63,19 @@ def run(task: Task, stage: Stage) -> Progress:
     model, recipe = task.model, stage.recipe
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(_groups(model, recipe.decay), lr=recipe.rate)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
     last = recipe.epochs if stage.stop is None else min(stage.stop, recipe.epochs)
     with deterministic(device):
-        progress = stage.checkpoint.load(model, optimizer) if stage.checkpoint else None
-        progress = progress or _judged(task, Progress())
+        progress = stage.checkpoint.load(model, average, optimizer) if stage.checkpoint else None
+        progress = progress or _judged(task, average, Progress())
         bar = stage.watch.start(stage.name, last)
         while not progress.done and progress.epoch < last:
             progress.epoch += 1
-            cost = _epoch(task, stage, optimizer, progress.epoch)
-            _judged(task, progress)
+            cost = _epoch(task, stage, optimizer, average, progress.epoch)
+            _judged(task, average, progress)
             progress.done = progress.epoch - progress.best_epoch >= recipe.patience or progress.epoch == last
             if stage.checkpoint:
-                stage.checkpoint.save(progress, model, optimizer)
+                stage.checkpoint.save(progress, model, average, optimizer)
             stage.watch.epoch(bar, stage.name, progress.epoch, {"loss": cost, "validation": progress.best_score})
         stage.watch.end(bar, progress.epoch)
     model.load_state_dict(progress.best)
@@ -117,7 +122,7 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
     ]
 
 
-def _epoch(task: Task, stage: Stage, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+def _epoch(task: Task, stage: Stage, optimizer: torch.optim.Optimizer, average: AveragedModel, epoch: int) -> float:
     """The mean loss."""
     generator = generator_of(stage.seed, stage.name, epoch)
     torch.manual_seed(seed_of(stage.seed, stage.name, epoch, "dropout"))
@@ -135,17 +140,21 @@ def _epoch(task: Task, stage: Stage, optimizer: torch.optim.Optimizer, epoch: in
         loss.backward()
         nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], stage.recipe.clip)
         optimizer.step()
+        average.update_parameters(task.model)
         total += float(loss.detach())
     task.model.eval()
     return total / len(batches)
 
 
-def _judged(task: Task, progress: Progress) -> Progress:
-    """With this epoch as the best, if it is."""
+def _judged(task: Task, average: AveragedModel, progress: Progress) -> Progress:
+    """With this epoch's average as the best, if it is."""
+    on_the_way = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items()}
+    task.model.load_state_dict(average.module.state_dict())
     task.model.eval()
     score = task.score()
     if score is None or not progress.best or score > progress.best_score:
         progress.best_epoch = progress.epoch
         progress.best_score = float("-inf") if score is None or math.isnan(score) else score
         progress.best = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items()}
+    task.model.load_state_dict(on_the_way)
     return progress

@@ -21,8 +21,8 @@ ByName = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Defaults were chosen by cross-validation over the recordings of training and validation; for experts `decay`, `rate` and
-    `token_noise` on validation and calibration.
+    """Defaults were chosen by cross-validation over the recordings of training and validation; `dropout`, `average`, and for experts
+    `decay`, `rate` and `token_noise` on validation and calibration.
     """
 
     model: int = 64
@@ -42,11 +42,14 @@ class Recipe:
     decay: float = 0.05
     """Weight decay, of matrices alone."""
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
-    """Of what an expert learned beyond its encoder's verdict: which are tried, by class, on held-out windows and the calibration split."""
+    """Of what an expert learned beyond its encoder's verdict, and of what gates and residual learned: which are tried, by class."""
     clip: float = 1.0
     """Greatest norm of a gradient."""
-    dropout: float = 0.2
+    dropout: float = 0.4
     """Share of hidden units."""
+    average: float = 0.995
+    """What is judged and kept is the weights' exponential moving average: the share of it that a step leaves (0.995: the last 200 steps
+    or so, two epochs of all windows). 0: the weights themselves."""
 
     loss: Literal["bce", "focal"] = "bce"
     focus: float = 2.0
@@ -92,7 +95,7 @@ class Recipe:
             self._demand(name, getattr(self, name) >= 0, "at least 0")
         for name in ("rate", "clip"):
             self._demand(name, getattr(self, name) > 0, "above 0")
-        for name in ("dropout", "token_dropout"):
+        for name in ("dropout", "token_dropout", "average"):
             self._demand(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("balance", "whole", "outclassed"):
             self._demand(name, 0 <= getattr(self, name) <= 1, "in 0..1")

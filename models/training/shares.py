@@ -1,7 +1,9 @@
 """How much of what the gates and the residual of `gated` learned it keeps.
 
-Law: by class the shares that give the greatest mean of the APs on validation and on calibration, each split counted alike; of equals the
-smallest. What only fits the recordings of training is left out: where that is all of it, the mean of the experts' log-odds is left.
+Laws:
+1. By class it is the pair of shares that gives the greatest mean of the APs on validation and on calibration, each split counted alike; of
+   equals the one with the smallest of the gates, then of the residual. What only fits the recordings of training is left out.
+2. Experts, and how evidence adds up over voices (growth), stay as they are: where nothing is kept, voices count alike.
 
 Shape key: B windows, C classes, S pairs of shares.
 """

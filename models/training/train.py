@@ -3,7 +3,8 @@
 Laws:
 1. The same splits, recipe, seed and number of threads give the same head, to the bit; with checkpoints, also after an interruption.
 2. Weights see the training split; the choice of an epoch validation; that of voices validation and cross-fitted training; that of what an
-   expert keeps of its correction these and the calibration split; calibration, also each expert's, the calibration split alone.
+   expert keeps of its correction these and the calibration split; that of what gates and residual keep validation and calibration;
+   calibration, also each expert's, the calibration split alone.
 3. Training the gates moves no expert: with one modality present the logits are its calibrated expert's, to the bit.
 4. Experts that are passed in must be of the same splits, recipe and seed: else ValueError.
 
@@ -31,6 +32,7 @@ from models.training.data import Data, predict, widths_of
 from models.training.experts import Trained, learn_experts
 from models.training.loop import run, seed_of
 from models.training.recipe import Recipe
+from models.training.shares import keep
 from models.training.stages import Stages
 from models.training.tasks import GateTask, WholeTask
 from models.training.watch import watching
@@ -165,3 +167,4 @@ def _learn(model: nn.Module, scaled: list[Data], stages: Stages, experts: Traine
         parts = dict(stages.recipe.joint)
         model.residual.parts_CC.copy_(torch.tensor([[part in parts.get(name, ()) for part in train.classes] for name in train.classes]))
         run(GateTask(model, train, experts.crossfit_BMC, stages.recipe), stages.stage(name, stop=stages.recipe.gate_epochs))
+        keep(model, (validation, calibration), stages.recipe.shares)

@@ -22,7 +22,7 @@ from models.recordings import Split
 from models.training.recipe import Recipe
 from tests.models.evaluation.test_examples import CLIPS, row
 
-QUICK = Recipe(model=16, epochs=1, gate_epochs=1, folds=2, fewest_positives=2)
+QUICK = Recipe(model=16, epochs=1, gate_epochs=1, average=0.0, folds=2, fewest_positives=2)
 PLAN = Plan(
     scenes={Split.TRAIN: 18, Split.VALIDATION: 9, Split.CALIBRATION: 9, Split.TEST: 9},
     copies=1,

@@ -173,6 +173,20 @@ def test_what_the_residual_and_the_gates_learn_moves_no_expert() -> None:
     assert method.gates.evidence_MC.grad is not None and method.gates.evidence_MC.grad.any()
 
 
+def test_shrunk_to_nothing_voices_count_alike_and_nothing_else_and_shrunk_to_all_nothing_changes() -> None:
+    method, windows, C = shaken(gated()), windows_of(ALL), WIDTHS.classes
+    before = method(windows)
+    assert torch.equal(method.shrink(torch.ones(C), torch.ones(C))(windows), before)
+    one = torch.arange(C) == 0
+    other = shaken(gated()).shrink((~one).float(), (~one).float())
+    assert torch.equal(other(windows)[:, 1:], before[:, 1:]) and not torch.equal(other(windows)[:, 0], before[:, 0])
+    opinions = other.experts(windows)
+    count_B = opinions.voices_BMC[:, :, 0].sum(1)
+    mean_BMC = opinions.voices_BMC / opinions.voices_BMC.sum(1, keepdim=True).clamp(min=1)
+    pooled_BC = opinions.pooled(mean_BMC, count_B[:, None] ** torch.sigmoid(other.growth_C))
+    torch.testing.assert_close(other(windows)[:, 0], pooled_BC[:, 0])
+
+
 def told_windows(*, seed: int) -> tuple[Windows, Tensor, Tensor]:
     """Both picture and sound show three random bits, but the sound of every second window is noise, which its first feature says."""
     random = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ from models.training.loop import seed_of
 from models.training.recipe import Recipe
 from models.yamnet import PATCH_SAMPLES, SAMPLE_RATE
 
-QUICK = Recipe(model=32, batch=8, epochs=6, patience=6, rate=5e-3, decay=0.0, dropout=0.1, warm_up=0.5)
+QUICK = Recipe(model=32, batch=8, epochs=6, patience=6, rate=5e-3, decay=0.0, dropout=0.1, average=0.0, warm_up=0.5)
 THREATS = ("I will shoot you", "give me the money or I hurt you", "I have a knife", "you are going to die")
 HELP = ("help me please", "somebody call an ambulance", "I cannot breathe, help", "please call the police")
 PLAIN = ("the bus is late again", "two coffees to go", "nice weather today", "see you tomorrow")

@@ -28,6 +28,7 @@ QUICK = Recipe(
     patience=4,
     rate=1e-2,
     dropout=0.0,
+    average=0.5,
     token_noise=0.5,
     folds=2,
     quality_jitter=0.02,

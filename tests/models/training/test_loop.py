@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from models.training.checkpoints import Checkpoint
 from models.training.loop import Stage, rate, run
@@ -93,7 +94,7 @@ def _not_done(checkpoint: Checkpoint) -> None:
     line = Line()
     optimizer = torch.optim.AdamW(line.model.parameters())
     data = checkpoint.path.read_bytes()
-    assert data.count(b'"done":"true"') == 1 and checkpoint.load(line.model, _two_groups(line, optimizer)) is not None
+    assert data.count(b'"done":"true"') == 1 and checkpoint.load(line.model, AveragedModel(line.model), _two_groups(line, optimizer))
     checkpoint.path.write_bytes(data.replace(b'"done":"true"', b'"done":"null"'))
 
 
@@ -117,6 +118,33 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         run(Line(), stage(checkpoint=Checkpoint(path=path, key="one")))
 
 
+def test_what_stays_is_the_average_of_the_weights_on_their_way() -> None:
+    steps: list[Tensor] = []
+    line = Line()
+    plain = line.loss
+    line.loss = lambda row_N, generator: (steps.append(weight(line).clone()), plain(row_N, generator))[1]  # type: ignore[method-assign]
+    run(line, stage(recipe=quick(epochs=3, average=0.75)))
+    last = Line()
+    run(last, stage(recipe=quick(epochs=3, average=0.0)))
+    expected = steps[1]  # after the first step; steps[0] is before it
+    for found in [*steps[2:], weight(last)]:
+        expected = 0.75 * expected + 0.25 * found
+    torch.testing.assert_close(weight(line), expected)
+    assert (weight(line) - weight(last)).abs().max() > 1e-3
+
+
+def test_it_is_the_average_that_is_judged() -> None:
+    judged: list[Tensor] = []
+    line = Line([0.1, 0.2, 0.3, 0.4])
+    plain = line.score
+    line.score = lambda: (judged.append(weight(line).clone()), plain())[1]  # type: ignore[method-assign]
+    run(line, stage(recipe=quick(epochs=3, average=0.75)))
+    assert len(judged) == 4 and torch.equal(judged[-1], weight(line))
+    last = Line()
+    run(last, stage(recipe=quick(epochs=3, average=0.0)))
+    assert (judged[-1] - weight(last)).abs().max() > 1e-3
+
+
 def test_what_asks_for_no_gradient_is_not_moved() -> None:
     line = Line()
     bias = list(line.model.parameters())[1].requires_grad_(False)
@@ -134,7 +162,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
 
 BAD = (
     ("batch", 0), ("epochs", 0), ("rate", 0.0), ("clip", 0.0), ("dropout", 1.0), ("token_dropout", -0.1), ("balance", 1.1), ("whole", -0.1),
-    ("folds", 1), ("most_weight", 0.5), ("loss", "hinge"), ("decay", -1.0), ("per_hour", -1.0), ("rate", float("nan")),
+    ("average", 1.0), ("folds", 1), ("most_weight", 0.5), ("loss", "hinge"), ("decay", -1.0), ("per_hour", -1.0), ("rate", float("nan")),
 )  # fmt: skip
 
 
@@ -152,6 +180,7 @@ def test_a_digest_changes_with_every_field() -> None:
         "outclassed": 0.3,
         "token_dropout": 0.3,
         "dropout": 0.3,
+        "average": 0.3,
         "balance": 0.3,
         "whole": 0.3,
         "shares": (0.5,),

@@ -22,7 +22,7 @@ from models.training.experts import Trained
 from models.training.train import key_of, train, train_experts
 from tests.models.training.builders import CLASSES, TOLD, data, quick, splits, without
 
-SHORT, LONG = quick(epochs=2), quick(epochs=30, gate_epochs=30)
+SHORT, LONG = quick(epochs=2, average=0.0), quick(epochs=30, gate_epochs=30)
 SPOILT = {"size": 640, "spoilt": 0.5, "absent": 0.0, "noise": {"frames": 1.6, "audio": 0.8}}
 
 
@@ -137,7 +137,7 @@ def test_an_expert_that_reads_quality_says_less_where_it_is_told_that_its_sound_
 
 
 def test_the_residual_corrects_what_the_recipe_calls_joint_by_the_classes_that_decide_it_and_nothing_else() -> None:
-    every, recipe = splits(), quick(epochs=2, joint=(("scream", ("person",)),))
+    every, recipe = splits(), quick(epochs=2, joint=(("scream", ("person",)),), shares=(1.0,))
     method = train("gated", *every, recipe, seed=0).method
     assert isinstance(method, Gated)
     decides = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.bool)
@@ -145,6 +145,15 @@ def test_the_residual_corrects_what_the_recipe_calls_joint_by_the_classes_that_d
     assert torch.equal(method.residual.parts_CC, decides)
     for weights_MCC in (method.residual.there_MCC, method.residual.not_there_MCC):
         assert torch.equal((weights_MCC != 0).any(0), decides)
+
+
+def test_gates_and_residual_keep_the_share_that_the_recipe_allows() -> None:
+    for share in (0.0, 1.0):
+        method = train("gated", *splits(), quick(epochs=2, joint=(("person", ("scream",)),), shares=(share,)), seed=0).method
+        assert isinstance(method, Gated)
+        of_two_voices = [method.gates.quality[name][-1].weight for name in ("frames", "audio")]
+        learned = [method.gates.evidence_MC, method.residual.there_MCC, *of_two_voices]
+        assert [bool(one.any()) for one in learned] == [share > 0] * len(learned)
 
 
 def test_calibration_counts_each_window_once_and_has_a_temperature_for_every_pattern(short: Trained) -> None:
