@@ -70,7 +70,7 @@ def compare(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for report.json, REPORT.md and the plots.")] = Path("out/models/report"),
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each method is trained with.")] = 5,
-    scale: Annotated[float, typer.Option(min=0.02, help="Share of the scenes and hours: at 1, more than an hour of one core.")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.02, help="Share of the scenes and hours: at 1, two to three hours of one core.")] = 1.0,
 ) -> None:
     """Train every method, judge all of them under every condition, and write the report.
 

@@ -103,7 +103,7 @@ def _limits(head: FusionHead) -> Iterator[str]:
     yield ""
     yield "- Scenes hold far more events than a quiet place: a probability is calibrated for them, and too high where little happens."
     yield "- Test figures were looked at while the recipe grew: that an expert keeps a share of its correction was added when they showed"
-    yield "  the need. No value in it was chosen on them. The scenes here are new since then, their recordings are not."
+    yield "  the need. No value in it was chosen on them. These scenes and recordings have been reported on before."
     yield "- A class rests on a handful of recordings: how the head does on yours is not known. Watch a day of your own place first."
     if silent:
         yield f"- No threshold keeps the budget of false alarms for {', '.join(silent)}: by its own threshold the class never alarms."
