@@ -80,6 +80,18 @@ def test_without_its_loops_the_network_says_the_same_to_the_bit(pictures: list[N
     assert people > 10
 
 
+def test_of_several_pictures_each_is_seen_as_it_is_alone(detector: PersonDetector, pictures: list[NDArray[np.uint8]]) -> None:
+    together = detector(pictures)
+    assert len(together) == len(pictures) > 1
+    for seen, image in zip(together, pictures, strict=True):
+        (alone,) = detector([image])
+        assert seen.chances == alone.chances
+        np.testing.assert_array_equal(seen.boxes_N5, alone.boxes_N5)
+        np.testing.assert_array_equal(seen.quality_Q, alone.quality_Q)
+    assert len({seen.chances["person"] for seen in together}) > 1
+    assert detector([]) == []
+
+
 def test_in_8_bits_it_sees_the_same_people(detector: PersonDetector, pictures: list[NDArray[np.uint8]]) -> None:
     wanted = as_published()
     apart, boxes_apart = [], []
